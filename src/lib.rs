@@ -36,5 +36,8 @@
 //! Everything behind the mount is hostile, and everything in the repository is hostile input. What cannot be decided is
 //! hidden, and the log says why. Lower is written by [`apply`] alone.
 
+pub mod judge;
+pub mod layer;
 pub mod path;
 pub mod policy;
+pub mod sys;

@@ -1,0 +1,262 @@
+//! The content of lower files, judged once a state and served masked. A file of up to [`WHOLE_MAX`] bytes is read and scanned
+//! whole; a larger one in overlapping blocks, as they are read, and never served unscanned. Every read compares the file's
+//! stamp before and after, so bytes that were not judged are not returned.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Judge, Undecided, links::settled_before};
+use crate::layer::Stamp;
+use crate::policy::{Masker, Masks, PathAction, PathVerdict, Policy, WHOLE_MAX, WINDOW_OVERLAP};
+use crate::sys::{self, Errno, Stat};
+
+/// Larger files are judged in blocks of this many bytes.
+const BLOCK: u64 = 4 << 20;
+
+/// How many judged files are remembered before the memory is begun anew.
+const REMEMBERED: usize = 200_000;
+
+/// A judged file: how to read it masked.
+#[derive(Debug, Clone)]
+pub struct Content {
+    stamp: Stamp,
+    masks: Known,
+}
+
+#[derive(Debug, Clone)]
+enum Known {
+    /// All masks of the file.
+    Whole(Arc<Masks>),
+    /// Masks are found block by block.
+    Blocks(Arc<Mutex<HashMap<u64, Arc<Masks>>>>),
+}
+
+/// A file's whole content.
+pub struct Whole {
+    /// The bytes on disk. They may hold secrets.
+    pub original: Vec<u8>,
+    /// Where they are masked.
+    pub masks: Arc<Masks>,
+    /// The state they were read in.
+    pub stat: Stat,
+}
+
+impl Whole {
+    /// The content as the agent sees it.
+    #[must_use]
+    pub fn masked(&self) -> Vec<u8> {
+        let mut bytes = self.original.clone();
+        self.masks.overlay(0, &mut bytes);
+        bytes
+    }
+}
+
+impl std::fmt::Debug for Whole {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Whole").field("len", &self.original.len()).finish_non_exhaustive()
+    }
+}
+
+/// What is remembered of judged files.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    files: Mutex<HashMap<(Stamp, PathAction), Known>>,
+    gates: Mutex<HashMap<Stamp, bool>>,
+}
+
+impl Contents {
+    pub(super) fn gate(&self, stamp: &Stamp) -> Option<bool> {
+        lock(&self.gates).get(stamp).copied()
+    }
+
+    pub(super) fn remember_gate(&self, stamp: &Stamp, hides: bool) {
+        if is_settled(stamp) {
+            lock(&self.gates).insert(*stamp, hides);
+        }
+    }
+
+    pub(super) fn judge(
+        &self,
+        policy: &Policy,
+        masker: &Masker,
+        verdict: &PathVerdict,
+        file: &File,
+    ) -> Result<Content, Undecided> {
+        let stat = sys::stat_fd(file.as_fd()).map_err(Undecided::Unreadable)?;
+        let stamp = Stamp::from(&stat);
+        if verdict.action == PathAction::Clear {
+            return Ok(Content { stamp, masks: Known::Whole(Arc::default()) });
+        }
+        let key = (stamp, verdict.action);
+        if let Some(masks) = lock(&self.files).get(&key) {
+            return Ok(Content { stamp, masks: masks.clone() });
+        }
+        let masks = if stat.size <= WHOLE_MAX {
+            let bytes = read_all(file, stat.size)?;
+            let masks = masker.mask(&bytes, 0, &policy.scan(verdict, &bytes));
+            expect_same(file, &stamp)?;
+            Known::Whole(Arc::new(masks))
+        } else if matches!(verdict.action, PathAction::Redact(_)) {
+            return Err(Undecided::TooLarge);
+        } else {
+            Known::Blocks(Arc::default())
+        };
+        if is_settled(&stamp) {
+            let mut files = lock(&self.files);
+            if files.len() >= REMEMBERED {
+                files.clear();
+            }
+            files.insert(key, masks.clone());
+        }
+        Ok(Content { stamp, masks })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a change made now would get another stamp: the last ones are older than the clock's tick.
+fn is_settled(stamp: &Stamp) -> bool {
+    let line = settled_before();
+    stamp.mtime < line && stamp.ctime < line
+}
+
+fn expect_same(file: &File, stamp: &Stamp) -> Result<(), Undecided> {
+    let now = sys::stat_fd(file.as_fd()).map_err(Undecided::Unreadable)?;
+    if Stamp::from(&now) == *stamp { Ok(()) } else { Err(Undecided::Changing) }
+}
+
+impl Content {
+    /// The file's state when it was judged.
+    #[must_use]
+    pub fn stamp(&self) -> &Stamp {
+        &self.stamp
+    }
+
+    /// Whether the file is known to hold nothing masked.
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        matches!(&self.masks, Known::Whole(masks) if masks.is_empty())
+    }
+
+    /// The masks, where the whole file was judged at once.
+    #[must_use]
+    pub fn masks(&self) -> Option<&Arc<Masks>> {
+        match &self.masks {
+            Known::Whole(masks) => Some(masks),
+            Known::Blocks(_) => None,
+        }
+    }
+
+    /// Reads up to `len` bytes from `offset`, masked. Fewer come at the end of the file.
+    ///
+    /// # Errors
+    /// [`Undecided::Changing`] if the file is not as it was judged: judge it again. [`Undecided::Unreadable`].
+    pub fn read(&self, judge: &Judge, file: &File, offset: u64, len: usize) -> Result<Vec<u8>, Undecided> {
+        let mut buf = vec![0; len];
+        let got = read_full(file, &mut buf, offset)?;
+        buf.truncate(got);
+        match &self.masks {
+            Known::Whole(masks) => masks.overlay(offset, &mut buf),
+            Known::Blocks(blocks) => self.mask_blocks(judge, file, blocks, offset, &mut buf)?,
+        }
+        expect_same(file, &self.stamp)?;
+        Ok(buf)
+    }
+
+    fn mask_blocks(
+        &self,
+        judge: &Judge,
+        file: &File,
+        blocks: &Mutex<HashMap<u64, Arc<Masks>>>,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<(), Undecided> {
+        let end = offset + buf.len() as u64;
+        let mut block = offset / BLOCK;
+        while block * BLOCK < end {
+            let known = lock(blocks).get(&block).cloned();
+            let masks = match known {
+                Some(masks) => masks,
+                None => {
+                    let masks = Arc::new(self.judge_block(judge, file, block)?);
+                    lock(blocks).insert(block, Arc::clone(&masks));
+                    masks
+                }
+            };
+            masks.overlay(offset, buf);
+            block += 1;
+        }
+        Ok(())
+    }
+
+    /// Masks of all secrets that begin in, end in or cover a block. The window reaches beyond it on both sides.
+    fn judge_block(&self, judge: &Judge, file: &File, block: u64) -> Result<Masks, Undecided> {
+        let start = (block * BLOCK).saturating_sub(WINDOW_OVERLAP);
+        let end = ((block + 1) * BLOCK + WINDOW_OVERLAP).min(self.stamp.size);
+        let mut window =
+            vec![0; usize::try_from(end.saturating_sub(start)).map_err(|_| Undecided::TooLarge)?];
+        let got = read_full(file, &mut window, start)?;
+        window.truncate(got);
+        let mut spans = judge.policy.scan_window(&window);
+        for span in &mut spans {
+            span.start += start;
+        }
+        let masks = judge.masker.mask(&window, start, &spans);
+        expect_same(file, &self.stamp)?;
+        Ok(masks)
+    }
+}
+
+/// Fills `buf` from `offset` as far as the file goes.
+fn read_full(file: &File, buf: &mut [u8], offset: u64) -> Result<usize, Undecided> {
+    let mut got = 0;
+    while let Some(rest) = buf.get_mut(got..).filter(|r| !r.is_empty()) {
+        match rustix::io::pread(file, rest, offset + got as u64) {
+            Ok(0) => break,
+            Ok(n) => got += n,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Undecided::Unreadable(errno)),
+        }
+    }
+    Ok(got)
+}
+
+/// Reads a file of a known size whole.
+pub(super) fn read_all(file: &File, size: u64) -> Result<Vec<u8>, Undecided> {
+    let mut bytes = vec![0; usize::try_from(size).map_err(|_| Undecided::TooLarge)?];
+    let got = read_full(file, &mut bytes, 0)?;
+    if got as u64 == size { Ok(bytes) } else { Err(Undecided::Changing) }
+}
+
+/// Reads a file whole, with its masks.
+pub(super) fn read_whole(
+    judge: &Judge,
+    verdict: &PathVerdict,
+    file: &File,
+    limit: u64,
+) -> Result<Whole, Undecided> {
+    let stat = sys::stat_fd(file.as_fd()).map_err(Undecided::Unreadable)?;
+    if stat.size > limit {
+        return Err(Undecided::TooLarge);
+    }
+    let content = judge.content(verdict, file)?;
+    let original = read_all(file, stat.size)?;
+    let masks = match content.masks() {
+        Some(masks) => Arc::clone(masks),
+        None => {
+            let mut all = Vec::new();
+            for block in 0..stat.size.div_ceil(BLOCK) {
+                all.extend(content.judge_block(judge, file, block)?.0);
+            }
+            all.sort_by_key(|m| m.start);
+            all.dedup_by(|b, a| b.start == a.start);
+            Arc::new(Masks(all))
+        }
+    };
+    expect_same(file, content.stamp())?;
+    Ok(Whole { original, masks, stat })
+}

@@ -1,0 +1,272 @@
+//! The verdict on a lower object. Policy judges names and bytes; this module knows which names an object has (hard links) and
+//! brings the bytes, asks, and remembers the answer while the object's stamp stays the same. View, diff and apply all ask
+//! here, so what is shown is what is diffed is what is restored. What cannot be decided is hidden, with the reason.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use crate::layer::{LowerDir, Stamp};
+use crate::path::RelPath;
+use crate::policy::{Kind, Masker, Masks, PathAction, PathVerdict, Policy, RuleInfo, WHOLE_MAX};
+use crate::sys::{self, Errno, FileType, Stat};
+
+mod content;
+mod links;
+
+pub use content::{Content, Whole};
+
+/// The verdict on an entry of a visible lower directory.
+#[derive(Debug, Clone)]
+pub enum EntryVerdict {
+    /// It exists in merged. Its content, if it is a file, is still to be judged under this path verdict.
+    Shown(PathVerdict),
+    /// It does not exist in merged.
+    Hidden(Arc<RuleInfo>),
+}
+
+impl EntryVerdict {
+    /// Whether it is hidden.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        matches!(self, Self::Hidden(_))
+    }
+}
+
+/// Why a verdict could not be found; the object is then hidden, or its bytes are refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Undecided {
+    /// The object could not be read.
+    #[error("the object could not be read: {0}")]
+    Unreadable(Errno),
+    /// The object kept changing while it was judged.
+    #[error("the object kept changing while it was judged")]
+    Changing,
+    /// Not all names of a hard-linked file could be found.
+    #[error("not all names of the hard-linked file could be found")]
+    UnknownNames,
+    /// A format rule applies, and the file is too large to parse whole.
+    #[error("the file is too large for its format rule")]
+    TooLarge,
+}
+
+/// Judges the objects of one lower.
+pub struct Judge {
+    lower: Arc<LowerDir>,
+    policy: Arc<Policy>,
+    masker: Masker,
+    links: links::LinkIndex,
+    contents: content::Contents,
+    excluded: Vec<(u64, u64)>,
+}
+
+impl std::fmt::Debug for Judge {
+    /// The mask key stays out.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Judge").field("lower", &self.lower).finish_non_exhaustive()
+    }
+}
+
+impl Judge {
+    /// A judge of `lower` with the session's mask key. Directories in `excluded` (device, inode) are hidden wherever they are:
+    /// the state directory, when it lies in the workspace.
+    #[must_use]
+    pub fn new(
+        lower: Arc<LowerDir>,
+        policy: Arc<Policy>,
+        mask_key: [u8; 32],
+        excluded: Vec<(u64, u64)>,
+    ) -> Self {
+        let links = links::LinkIndex::default();
+        let contents = content::Contents::default();
+        Self { lower, policy, masker: Masker::new(mask_key), links, contents, excluded }
+    }
+
+    /// The rules.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The lower that is judged.
+    #[must_use]
+    pub fn lower(&self) -> &LowerDir {
+        &self.lower
+    }
+
+    /// Judges an entry of a directory that is itself visible. Reads content only where a gate rule says that content decides.
+    #[must_use]
+    pub fn entry(&self, path: &RelPath, stat: &Stat) -> EntryVerdict {
+        if self.excluded.contains(&(stat.dev, stat.ino)) {
+            return hidden("scrubfs-state", "the state of scrubfs itself");
+        }
+        match stat.file_type() {
+            FileType::CharDevice | FileType::BlockDevice | FileType::Unknown => {
+                return hidden("device", "devices in lower are not presented");
+            }
+            FileType::File | FileType::Dir | FileType::Symlink | FileType::Fifo | FileType::Socket => {}
+        }
+        let kind = kind_of(stat);
+        let mut verdict = self.policy.path(path, kind);
+        if stat.is_file() && stat.nlink > 1 {
+            match self.strictest_of_names(path, stat, verdict) {
+                Ok(strictest) => verdict = strictest,
+                Err(why) => return self.undecided(path, why),
+            }
+        }
+        match verdict.action {
+            PathAction::Hide => self.hidden_by(&verdict),
+            PathAction::Gate if kind == Kind::File => match self.gate(path, stat, &verdict) {
+                Ok(true) => self.hidden_by(&verdict),
+                Ok(false) => EntryVerdict::Shown(verdict),
+                Err(why) => self.undecided(path, why),
+            },
+            PathAction::Plain
+            | PathAction::Open
+            | PathAction::Gate
+            | PathAction::Redact(_)
+            | PathAction::Clear => EntryVerdict::Shown(verdict),
+        }
+    }
+
+    /// Judges a path from the root downwards: hidden if it or any directory above it is.
+    ///
+    /// # Errors
+    /// The errno of looking at the object; `ENOENT` where nothing is.
+    pub fn whole_path(&self, path: &RelPath) -> sys::Result<EntryVerdict> {
+        for dir in path.ancestors().skip(1) {
+            let verdict = self.entry(&dir, &self.lower.stat(&dir)?);
+            if verdict.is_hidden() {
+                return Ok(verdict);
+            }
+        }
+        Ok(self.entry(path, &self.lower.stat(path)?))
+    }
+
+    /// Forgets what is remembered about names, after entries of lower were made, removed or renamed.
+    pub fn names_changed(&self) {
+        self.links.forget();
+    }
+
+    fn strictest_of_names(
+        &self,
+        path: &RelPath,
+        stat: &Stat,
+        own: PathVerdict,
+    ) -> Result<PathVerdict, Undecided> {
+        let mut strictest = own;
+        for name in self.links.names(&self.lower, stat)? {
+            if name == *path {
+                continue;
+            }
+            let other = self.policy.path_and_parents(&name, Kind::File);
+            if strictness(other.action) > strictness(strictest.action) {
+                strictest = other;
+            }
+        }
+        Ok(strictest)
+    }
+
+    /// All names that a lower file has in the workspace, hidden ones included.
+    ///
+    /// # Errors
+    /// [`Undecided::UnknownNames`] if the workspace could not be searched whole.
+    pub fn names(&self, stat: &Stat) -> Result<Vec<RelPath>, Undecided> {
+        self.links.names(&self.lower, stat)
+    }
+
+    fn gate(&self, path: &RelPath, stat: &Stat, verdict: &PathVerdict) -> Result<bool, Undecided> {
+        if let Some(hides) = self.contents.gate(&Stamp::from(stat)) {
+            return Ok(hides);
+        }
+        if stat.size > WHOLE_MAX {
+            return Ok(true);
+        }
+        let file = self.lower.open_file(path).map_err(Undecided::Unreadable)?;
+        let before = sys::stat_fd(file.as_fd()).map_err(Undecided::Unreadable)?;
+        let bytes = content::read_all(&file, before.size)?;
+        let after = sys::stat_fd(file.as_fd()).map_err(Undecided::Unreadable)?;
+        if Stamp::from(&before) != Stamp::from(&after) {
+            return Err(Undecided::Changing);
+        }
+        let hides = self.policy.gate_hides(&bytes);
+        self.contents.remember_gate(&Stamp::from(&after), hides);
+        tracing::debug!(%path, hides, rule = %self.rule_id(verdict), "content of a gated file judged");
+        Ok(hides)
+    }
+
+    /// The rule behind a path verdict, as the log and the lists show it.
+    #[must_use]
+    pub fn rule_id(&self, verdict: &PathVerdict) -> Arc<str> {
+        verdict.rule.map_or_else(|| "none".into(), |id| self.policy.rule(id).id.clone())
+    }
+
+    fn hidden_by(&self, verdict: &PathVerdict) -> EntryVerdict {
+        match verdict.rule {
+            Some(id) => EntryVerdict::Hidden(Arc::new(self.policy.rule(id).clone())),
+            None => hidden("unknown", "hidden by policy"),
+        }
+    }
+
+    fn undecided(&self, path: &RelPath, why: Undecided) -> EntryVerdict {
+        tracing::warn!(%path, %why, "hidden because policy cannot decide");
+        hidden("undecided", "policy cannot decide about it; the log says why")
+    }
+
+    /// Judges the content of a file that [`Judge::entry`] showed. `file` is that file, open for reading.
+    ///
+    /// # Errors
+    /// [`Undecided`]: nothing of the file may be shown.
+    pub fn content(&self, verdict: &PathVerdict, file: &File) -> Result<Content, Undecided> {
+        self.contents.judge(&self.policy, &self.masker, verdict, file)
+    }
+
+    /// A file's whole content as the agent sees it, with its masks and original bytes, for diff and apply.
+    ///
+    /// # Errors
+    /// [`Undecided`]; also for a file over `limit` bytes ([`Undecided::TooLarge`]).
+    pub fn whole(&self, path: &RelPath, verdict: &PathVerdict, limit: u64) -> Result<Whole, Undecided> {
+        let file = self.lower.open_file(path).map_err(Undecided::Unreadable)?;
+        content::read_whole(self, verdict, &file, limit)
+    }
+
+    /// The masks of bytes that are held in memory and stand for a whole file.
+    #[must_use]
+    pub fn masks_of(&self, verdict: &PathVerdict, bytes: &[u8]) -> Masks {
+        self.masker.mask(bytes, 0, &self.policy.scan(verdict, bytes))
+    }
+}
+
+fn kind_of(stat: &Stat) -> Kind {
+    match stat.file_type() {
+        FileType::File => Kind::File,
+        FileType::Dir => Kind::Dir,
+        FileType::Symlink => Kind::Symlink,
+        FileType::Fifo
+        | FileType::Socket
+        | FileType::CharDevice
+        | FileType::BlockDevice
+        | FileType::Unknown => Kind::Other,
+    }
+}
+
+/// Among the names of one file the strictest judgement counts; a name that the user cleared does not clear the others.
+fn strictness(action: PathAction) -> u8 {
+    match action {
+        PathAction::Clear => 0,
+        PathAction::Open => 1,
+        PathAction::Plain => 2,
+        PathAction::Redact(_) => 3,
+        PathAction::Gate => 4,
+        PathAction::Hide => 5,
+    }
+}
+
+fn hidden(id: &str, why: &str) -> EntryVerdict {
+    EntryVerdict::Hidden(Arc::new(RuleInfo {
+        id: id.into(),
+        source: "scrubfs".into(),
+        line: 0,
+        why: why.into(),
+    }))
+}

@@ -1,0 +1,279 @@
+//! What the agent wrote, in kernel overlayfs format: reading it, and staging new objects in `work/`. A whiteout is a character
+//! device 0/0, which the kernel lets an ordinary user make (mknod(2), Linux 5.8); an opaque directory carries
+//! `user.overlay.opaque=y`. `work/` is emptied when the layer is opened: what was not published never was.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{self as rfs, AtFlags, Mode, OFlags};
+
+use super::mark::{OPAQUE, ORIGIN, Origin};
+use crate::path::RelPath;
+use crate::sys::{self, Errno, FileType, RawEntry, Result, Stat};
+
+/// What upper holds at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpperEntry {
+    /// Nothing: lower shows.
+    Absent,
+    /// The mark that nothing is there in merged.
+    Whiteout,
+    /// An object; lower's object of that path is covered, unless both are directories.
+    Object(Stat),
+    /// A directory beneath which nothing of lower shows.
+    Opaque(Stat),
+}
+
+impl UpperEntry {
+    /// The object's attributes, if there is one.
+    #[must_use]
+    pub fn stat(&self) -> Option<&Stat> {
+        match self {
+            Self::Object(stat) | Self::Opaque(stat) => Some(stat),
+            Self::Absent | Self::Whiteout => None,
+        }
+    }
+}
+
+/// Whether an object of upper is a whiteout: a character device 0/0.
+#[must_use]
+pub fn is_whiteout(stat: &Stat) -> bool {
+    stat.file_type() == FileType::CharDevice && stat.rdev == 0
+}
+
+/// The upper and the work directory of one session.
+#[derive(Debug)]
+pub struct UpperDir {
+    root: OwnedFd,
+    pub(super) work: OwnedFd,
+    next: AtomicU64,
+    privileged: bool,
+}
+
+/// An object in `work/` that is not published yet. Dropped without being published, it stays until the work directory is
+/// next emptied.
+#[derive(Debug)]
+pub struct Staged {
+    pub(super) name: String,
+    pub(super) fd: OwnedFd,
+}
+
+impl Staged {
+    /// The object, for setting its attributes.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// The file, for writing its content.
+    ///
+    /// # Errors
+    /// The errno of dup.
+    pub fn file(&self) -> Result<File> {
+        rustix::io::fcntl_dupfd_cloexec(&self.fd, 0).map(File::from)
+    }
+}
+
+impl UpperDir {
+    /// Opens both directories, which must exist and lie on one file system, and empties `work`.
+    ///
+    /// # Errors
+    /// The errno of open(2); `EXDEV` if they are on different file systems.
+    pub fn open(upper: &Path, work: &Path) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let root = rfs::open(upper, flags, Mode::empty())?;
+        let work = rfs::open(work, flags, Mode::empty())?;
+        if sys::stat_fd(root.as_fd())?.dev != sys::stat_fd(work.as_fd())?.dev {
+            return Err(Errno::XDEV);
+        }
+        let privileged = rustix::process::geteuid().is_root();
+        let this = Self { root, work, next: AtomicU64::new(0), privileged };
+        for entry in sys::list_dir(this.work.as_fd())? {
+            super::upper_edit::remove_tree(this.work.as_fd(), &entry.name)?;
+        }
+        Ok(this)
+    }
+
+    /// Whether files can be given to other owners.
+    #[must_use]
+    pub fn is_privileged(&self) -> bool {
+        self.privileged
+    }
+
+    /// The root directory, for calls relative to it.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// What is at a path. A parent that is no directory counts as nothing there.
+    ///
+    /// # Errors
+    /// Any errno but `ENOENT` and `ENOTDIR`.
+    pub fn entry(&self, path: &RelPath) -> Result<UpperEntry> {
+        if path.is_root() {
+            return sys::stat_fd(self.root.as_fd()).map(UpperEntry::Object);
+        }
+        let (dir, name) = match sys::open_parent(self.root.as_fd(), path) {
+            Err(errno) if sys::is_absent(errno) => return Ok(UpperEntry::Absent),
+            other => other?,
+        };
+        self.entry_at(dir.as_fd(), name.as_bytes())
+    }
+
+    /// What is at a name of an open directory of upper.
+    ///
+    /// # Errors
+    /// Any errno but `ENOENT`.
+    pub fn entry_at(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<UpperEntry> {
+        let stat = match sys::stat_at(dir, name) {
+            Err(Errno::NOENT) => return Ok(UpperEntry::Absent),
+            other => other?,
+        };
+        if is_whiteout(&stat) {
+            return Ok(UpperEntry::Whiteout);
+        }
+        if !stat.is_dir() {
+            return Ok(UpperEntry::Object(stat));
+        }
+        let fd = rfs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let opaque = sys::get_xattr(fd.as_fd(), OPAQUE)?.is_some_and(|v| v == b"y");
+        Ok(if opaque { UpperEntry::Opaque(stat) } else { UpperEntry::Object(stat) })
+    }
+
+    /// What a copied-up object was in lower; `None` for a new object and for a mark that cannot be read. Objects that bear no
+    /// user attributes (links, FIFOs) have none.
+    ///
+    /// # Errors
+    /// The errno of opening the object or of getxattr(2).
+    pub fn origin(&self, path: &RelPath) -> Result<Option<Origin>> {
+        let fd = sys::open_path(self.root.as_fd(), path)?;
+        Self::origin_of(fd.as_fd())
+    }
+
+    /// As [`UpperDir::origin`], of an open object.
+    ///
+    /// # Errors
+    /// The errno of getxattr(2).
+    pub fn origin_of(fd: BorrowedFd<'_>) -> Result<Option<Origin>> {
+        Ok(sys::get_xattr(fd, ORIGIN)?.and_then(|text| Origin::decode(&text)))
+    }
+
+    /// Lists a directory of upper, whiteouts included.
+    ///
+    /// # Errors
+    /// As [`sys::open_beneath`] and getdents64(2).
+    pub fn list(&self, path: &RelPath) -> Result<Vec<RawEntry>> {
+        sys::list_dir(sys::open_list(self.root.as_fd(), path)?)
+    }
+
+    /// Opens a regular file of upper.
+    ///
+    /// # Errors
+    /// As [`sys::open_beneath`].
+    pub fn open_file(&self, path: &RelPath, flags: OFlags) -> Result<File> {
+        sys::open_beneath(self.root.as_fd(), path, flags | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())
+            .map(File::from)
+    }
+
+    /// The target of a symbolic link.
+    ///
+    /// # Errors
+    /// As [`sys::open_beneath`]; `EINVAL` if it is no link.
+    pub fn read_link(&self, path: &RelPath) -> Result<Vec<u8>> {
+        let (dir, name) = sys::open_parent(self.root.as_fd(), path)?;
+        sys::read_link_at(dir.as_fd(), name.as_bytes())
+    }
+
+    /// Makes an empty regular file in `work/`, open for reading and writing.
+    ///
+    /// # Errors
+    /// The errno of openat(2).
+    pub fn stage_file(&self) -> Result<Staged> {
+        let name = self.fresh_name();
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = rfs::openat(&self.work, name.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(Staged { name, fd })
+    }
+
+    /// Makes an empty directory in `work/`.
+    ///
+    /// # Errors
+    /// The errno of mkdirat(2).
+    pub fn stage_dir(&self) -> Result<Staged> {
+        let name = self.fresh_name();
+        rfs::mkdirat(&self.work, name.as_str(), Mode::RWXU)?;
+        self.staged(name)
+    }
+
+    /// Makes a symbolic link in `work/`.
+    ///
+    /// # Errors
+    /// The errno of symlinkat(2).
+    pub fn stage_link(&self, target: &[u8]) -> Result<Staged> {
+        let name = self.fresh_name();
+        rfs::symlinkat(target, &self.work, name.as_str())?;
+        self.staged(name)
+    }
+
+    /// Makes a FIFO, a socket or a device node in `work/`.
+    ///
+    /// # Errors
+    /// The errno of mknodat(2); `EPERM` for a device without privilege.
+    pub fn stage_node(&self, kind: FileType, rdev: u64) -> Result<Staged> {
+        let name = self.fresh_name();
+        let raw = match kind {
+            FileType::Fifo => rfs::FileType::Fifo,
+            FileType::Socket => rfs::FileType::Socket,
+            FileType::CharDevice => rfs::FileType::CharacterDevice,
+            FileType::BlockDevice => rfs::FileType::BlockDevice,
+            FileType::File | FileType::Dir | FileType::Symlink | FileType::Unknown => {
+                return Err(Errno::INVAL);
+            }
+        };
+        rfs::mknodat(&self.work, name.as_str(), raw, Mode::RUSR | Mode::WUSR, rdev)?;
+        self.staged(name)
+    }
+
+    fn staged(&self, name: String) -> Result<Staged> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rfs::openat(&self.work, name.as_str(), flags, Mode::empty())?;
+        Ok(Staged { name, fd })
+    }
+
+    pub(super) fn fresh_name(&self) -> String {
+        format!(
+            "{}.{}",
+            rustix::process::getpid().as_raw_nonzero(),
+            self.next.fetch_add(1, Ordering::Relaxed)
+        )
+    }
+
+    /// Makes the session's writes durable: everything of upper's file system.
+    ///
+    /// # Errors
+    /// The errno of syncfs(2).
+    pub fn sync_all(&self) -> Result<()> {
+        rfs::syncfs(&self.root)
+    }
+
+    /// Figures of the file system that holds upper: it is what runs full.
+    ///
+    /// # Errors
+    /// The errno of fstatvfs.
+    pub fn stat_fs(&self) -> Result<rfs::StatVfs> {
+        rfs::fstatvfs(&self.root)
+    }
+}
+
+/// Makes a whiteout at a name that is free.
+pub(super) fn make_whiteout(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    rfs::mknodat(dir, name, rfs::FileType::CharacterDevice, Mode::empty(), 0)
+}
+
+/// Unlinks a name of an open directory.
+pub(super) fn unlink(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    rfs::unlinkat(dir, name, AtFlags::empty())
+}

@@ -1,0 +1,166 @@
+//! Attributes of objects: reading them in one form (statx), and setting owner, mode and times through a descriptor, `O_PATH`
+//! ones and symbolic links included.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{self as rfs, AtFlags, Gid, Mode, Statx, Timespec, Timestamps, Uid};
+
+use super::{Errno, Result, proc_path};
+
+/// The type of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FileType {
+    /// Regular file.
+    File,
+    /// Directory.
+    Dir,
+    /// Symbolic link.
+    Symlink,
+    /// Named pipe.
+    Fifo,
+    /// Unix socket.
+    Socket,
+    /// Character device.
+    CharDevice,
+    /// Block device.
+    BlockDevice,
+    /// A type that this kernel has and we do not know, or that a directory did not tell.
+    Unknown,
+}
+
+impl FileType {
+    /// From the type bits of `st_mode` (inode(7)).
+    #[must_use]
+    pub fn from_mode(mode: u32) -> Self {
+        match rfs::FileType::from_raw_mode(mode) {
+            rfs::FileType::RegularFile => Self::File,
+            rfs::FileType::Directory => Self::Dir,
+            rfs::FileType::Symlink => Self::Symlink,
+            rfs::FileType::Fifo => Self::Fifo,
+            rfs::FileType::Socket => Self::Socket,
+            rfs::FileType::CharacterDevice => Self::CharDevice,
+            rfs::FileType::BlockDevice => Self::BlockDevice,
+            rfs::FileType::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// A time stamp: seconds since 1970 (negative before) and nanoseconds after them, below 10⁹.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Time {
+    /// Seconds.
+    pub sec: i64,
+    /// Nanoseconds.
+    pub nsec: u32,
+}
+
+/// What statx(2) tells of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Device of the file system, `makedev` form.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Type and permission bits.
+    pub mode: u32,
+    /// Hard links.
+    pub nlink: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Device number of a device node, `makedev` form.
+    pub rdev: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Allocated 512-byte blocks.
+    pub blocks: u64,
+    /// Preferred IO size in bytes.
+    pub blksize: u32,
+    /// Last access.
+    pub atime: Time,
+    /// Last change of content.
+    pub mtime: Time,
+    /// Last change of the inode.
+    pub ctime: Time,
+    /// Creation, where the file system keeps it; otherwise zero.
+    pub btime: Time,
+}
+
+impl Stat {
+    /// The object's type.
+    #[must_use]
+    pub fn file_type(&self) -> FileType {
+        FileType::from_mode(self.mode)
+    }
+
+    /// Whether it is a directory.
+    #[must_use]
+    pub fn is_dir(&self) -> bool {
+        self.file_type() == FileType::Dir
+    }
+
+    /// Whether it is a regular file.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        self.file_type() == FileType::File
+    }
+
+    /// The permission bits with setuid, setgid and sticky.
+    #[must_use]
+    pub fn permissions(&self) -> u32 {
+        self.mode & 0o7777
+    }
+}
+
+impl From<&Statx> for Stat {
+    fn from(s: &Statx) -> Self {
+        let time = |t: rfs::StatxTimestamp| Time { sec: t.tv_sec, nsec: t.tv_nsec };
+        Self {
+            dev: rfs::makedev(s.stx_dev_major, s.stx_dev_minor),
+            ino: s.stx_ino,
+            mode: u32::from(s.stx_mode),
+            nlink: s.stx_nlink,
+            uid: s.stx_uid,
+            gid: s.stx_gid,
+            rdev: rfs::makedev(s.stx_rdev_major, s.stx_rdev_minor),
+            size: s.stx_size,
+            blocks: s.stx_blocks,
+            blksize: s.stx_blksize,
+            atime: time(s.stx_atime),
+            mtime: time(s.stx_mtime),
+            ctime: time(s.stx_ctime),
+            btime: time(s.stx_btime),
+        }
+    }
+}
+
+/// Sets the permission bits (with setuid, setgid, sticky) of what a descriptor refers to; not of a symbolic link.
+///
+/// # Errors
+/// The errno of chmod(2).
+pub fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
+    rfs::chmod(proc_path(fd), Mode::from_raw_mode(mode & 0o7777))
+}
+
+/// Sets owner and group of what a descriptor refers to, symbolic links included; `None` leaves one as it is.
+///
+/// # Errors
+/// The errno of fchownat(2).
+pub fn set_owner(fd: BorrowedFd<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+    rfs::chownat(fd, c"", uid.map(Uid::from_raw), gid.map(Gid::from_raw), AtFlags::EMPTY_PATH)
+}
+
+/// Sets access and modification time; `None` leaves one as it is.
+///
+/// # Errors
+/// The errno of utimensat(2) with `AT_EMPTY_PATH` (Linux 5.8); `EINVAL` for nanoseconds of 10⁹ or more.
+pub fn set_times(fd: BorrowedFd<'_>, atime: Option<Time>, mtime: Option<Time>) -> Result<()> {
+    let spec = |t: Option<Time>| match t {
+        Some(t) if t.nsec < 1_000_000_000 => Ok(Timespec { tv_sec: t.sec, tv_nsec: i64::from(t.nsec) }),
+        Some(_) => Err(Errno::INVAL),
+        None => Ok(Timespec { tv_sec: 0, tv_nsec: rfs::UTIME_OMIT }),
+    };
+    let times = Timestamps { last_access: spec(atime)?, last_modification: spec(mtime)? };
+    rfs::utimensat(fd, c"", &times, AtFlags::EMPTY_PATH)
+}

@@ -1,0 +1,77 @@
+//! Copying file content inside the kernel: a reflink where the file system can, else extents by copy_file_range(2), holes kept.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+
+use rustix::fs as rfs;
+
+use super::{Errno, Result, SeekFrom};
+
+/// Makes `to`, an empty file, equal to `from`: length, data and holes. Returns whether the content is shared (FICLONE).
+///
+/// # Errors
+/// The errno of the failing call; `to` is then of no use.
+pub fn clone_or_copy(from: &File, to: &File, len: u64) -> Result<bool> {
+    if len > 0 && rfs::ioctl_ficlone(to, from).is_ok() {
+        return Ok(true);
+    }
+    rfs::ftruncate(to, len)?;
+    let mut at = 0;
+    while at < len {
+        let data = match rfs::seek(from, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            Err(Errno::NXIO) => break,
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => return copy_range(from, to, at, len - at).map(|_| false),
+            Err(errno) => return Err(errno),
+        };
+        let hole = rfs::seek(from, SeekFrom::Hole(data))?.min(len);
+        if data >= hole {
+            break;
+        }
+        copy_range(from, to, data, hole - data)?;
+        at = hole;
+    }
+    Ok(false)
+}
+
+/// Copies `len` bytes at offset `at` from one file to the same place in another; returns how many there were.
+///
+/// # Errors
+/// The errno of the failing call.
+pub fn copy_range(from: &File, to: &File, at: u64, len: u64) -> Result<u64> {
+    let (mut from_at, mut to_at) = (at, at);
+    let end = at.saturating_add(len);
+    while from_at < end {
+        let want = usize::try_from((end - from_at).min(1 << 30)).map_err(|_| Errno::OVERFLOW)?;
+        match rfs::copy_file_range(from.as_fd(), Some(&mut from_at), to.as_fd(), Some(&mut to_at), want) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {
+                copy_by_hand(from, to, &mut from_at, end)?;
+                break;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(from_at.saturating_sub(at))
+}
+
+fn copy_by_hand(from: &File, to: &File, at: &mut u64, end: u64) -> Result<()> {
+    let mut buf = vec![0; 256 << 10];
+    while *at < end {
+        let want = usize::try_from((end - *at).min(buf.len() as u64)).map_err(|_| Errno::OVERFLOW)?;
+        let chunk = buf.get_mut(..want).unwrap_or_default();
+        let got = rustix::io::pread(from, &mut *chunk, *at)?;
+        if got == 0 {
+            return Ok(());
+        }
+        let mut data = chunk.get(..got).unwrap_or_default();
+        while !data.is_empty() {
+            let put = rustix::io::pwrite(to, data, *at)?;
+            *at += put as u64;
+            data = data.get(put..).unwrap_or_default();
+        }
+    }
+    Ok(())
+}
