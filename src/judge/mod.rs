@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::layer::{LowerDir, Stamp};
 use crate::path::RelPath;
-use crate::policy::{Kind, Masker, Masks, PathAction, PathVerdict, Policy, RuleInfo, WHOLE_MAX};
+use crate::policy::{Kind, Masker, Masks, Origin, PathAction, PathVerdict, Policy, RuleInfo, WHOLE_MAX};
 use crate::sys::{self, Errno, FileType, Stat};
 
 mod content;
@@ -268,5 +268,6 @@ fn hidden(id: &str, why: &str) -> EntryVerdict {
         source: "scrubfs".into(),
         line: 0,
         why: why.into(),
+        origin: Origin::BuiltIn,
     }))
 }

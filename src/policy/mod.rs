@@ -1,14 +1,31 @@
 //! What is secret, and what a mask looks like: bytes in, verdict out. No IO, no clock, no globals; a [`Policy`] is built once
 //! and never changes. It promises that a name or a byte range is judged the same way by everyone who asks. It refuses
 //! to guess: a rule file it cannot read whole is an error, and content it cannot scan is `hide`, never `clear`.
+//!
+//! # Who wins
+//! A path is judged by levels; the first that says something decides:
+//! 1. the command line (`--hide`, `--redact`, `--show`);
+//! 2. rules and ignore files found in the workspace, which can only hide more than what follows says;
+//! 3. the user's rules;
+//! 4. the built-in rules.
+//!
+//! Within the user's or the built-in rules `clear` and `open` (exceptions, which name a path on purpose) come first, then the
+//! most hiding wins: `hide`, `gate`, `redact`, and last nothing at all. On the command line the option that names the
+//! entry itself wins over one that names a directory above it, and among these the last one given. A name that is a backup, swap
+//! or autosave file of a hidden or redacted name is judged by that name (see `backup`).
 
 use std::sync::Arc;
 
 use crate::path::RelPath;
 
+mod builder;
+mod detect;
 mod redact;
+mod rules;
 
+pub use builder::PolicyBuilder;
 pub use redact::{Mask, Masker, Masks, Restored, restore};
+pub use rules::RuleError;
 
 /// What policy says about an object. It has no default: forgetting to ask does not compile into `Clear`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +55,21 @@ pub enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleId(pub(crate) u32);
 
+/// Who wrote a rule, and with that how much it may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// Compiled in.
+    BuiltIn,
+    /// The user's rule files, outside the workspace: may do anything.
+    User,
+    /// A rule file in the workspace: may only hide or redact more.
+    Workspace,
+    /// An ignore file in the workspace: may only hide more.
+    IgnoreFile,
+    /// An option of the command: wins over all.
+    CommandLine,
+}
+
 /// Where a rule comes from, for `check` and `audit`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleInfo {
@@ -49,6 +81,8 @@ pub struct RuleInfo {
     pub line: u32,
     /// One sentence: what such a file or value holds.
     pub why: Arc<str>,
+    /// Who wrote it.
+    pub origin: Origin,
 }
 
 /// What the path of an object decides before anyone reads its content.
@@ -58,9 +92,9 @@ pub enum PathAction {
     Plain,
     /// Named visible by a rule (templates, public keys): format rules do not apply, content rules do.
     Open,
-    /// Hidden if [`Policy::gate_hides`] says so of its content, otherwise as [`PathAction::Plain`].
+    /// A regular file that is hidden if [`Policy::gate_hides`] says so of its content, otherwise as [`PathAction::Plain`].
     Gate,
-    /// Shown with the values of the format's secret keys masked; content rules apply as well.
+    /// A regular file shown with the values of the format's secret keys masked; content rules apply as well.
     Redact(Format),
     /// Hidden, and all beneath it.
     Hide,
@@ -68,12 +102,68 @@ pub enum PathAction {
     Clear,
 }
 
-/// A format whose secret values can be found by parsing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A format whose secret values can be found by parsing. Rule files name it in kebab case (`url-userinfo`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Format {
     /// Content rules only.
     Text,
+    /// `KEY=value` lines, optionally with `export`.
+    Dotenv,
+    /// `[section]` and `key = value`.
+    Ini,
+    /// `machine … login … password …`.
+    Netrc,
+    /// npm's `key=value` with `//host/:_authToken`.
+    Npmrc,
+    /// Ini with `username`, `password` per index.
+    Pypirc,
+    /// git's configuration: sections, `extraheader`, userinfo in URLs.
+    #[serde(rename = "gitconfig")]
+    GitConfig,
+    /// JSON, JSON lines, JSON with comments.
+    Json,
+    /// YAML, several documents, Kubernetes `kind: Secret` included.
+    Yaml,
+    /// TOML.
+    Toml,
+    /// XML: elements and attributes (`key`/`value` pairs too), property lists.
+    Xml,
+    /// Java properties.
+    Properties,
+    /// HCL and tfvars.
+    Hcl,
+    /// Shell: assignments and exports.
+    Shell,
+    /// Docker's `config.json`: `auths.*.auth`, `identitytoken`.
+    DockerConfig,
+    /// `client-key-data`, `token`, `password` in YAML.
+    Kubeconfig,
+    /// PEM and similar armour: private blocks only.
+    Pem,
+    /// `https://user:secret@host` wherever it stands.
+    UrlUserinfo,
+    /// PHP: arrays, `define`, assignments.
+    Php,
+    /// Python: assignments and dictionaries.
+    Python,
+    /// Ruby.
+    Ruby,
+    /// JavaScript and TypeScript.
+    Javascript,
+    /// `ENV` and `ARG` lines.
+    Dockerfile,
+    /// `IDENTIFIED BY`, password hashes in statements.
+    Sql,
+    /// Colon-separated `host:port:database:user:password` (`.pgpass`).
+    Pgpass,
+    /// Any other source: assignments to names that sound secret (Groovy, Elixir, Lua, Clojure …).
+    Code,
+    /// `Key value` lines of servers and mail programs (`requirepass x`, `password "x"`).
+    Conf,
+    /// HTTP requests: `Authorization`, `Cookie` headers.
+    Http,
 }
 
 /// A path's judgement and the rule that made it.
@@ -100,6 +190,8 @@ pub struct Span {
 #[derive(Debug)]
 pub struct Policy {
     rules: Vec<RuleInfo>,
+    content: detect::Detector,
+    digest: [u8; 32],
 }
 
 /// Content longer than this is scanned in windows ([`Policy::scan_window`]); a format rule never sees it (the file is hidden).
@@ -112,17 +204,19 @@ impl Policy {
     /// The built-in rules alone.
     #[must_use]
     pub fn builtin() -> Self {
-        let info =
-            RuleInfo { id: "dotenv".into(), source: "built-in paths.toml".into(), line: 1, why: "".into() };
-        Self { rules: vec![info] }
+        PolicyBuilder::builtin().build().unwrap_or_else(|_| Self::hide_all())
+    }
+
+    /// What is left when the built-in rules do not compile, which a test rules out: everything is hidden.
+    fn hide_all() -> Self {
+        Self { rules: Vec::new(), content: detect::Detector::default(), digest: [0; 32] }
     }
 
     /// Judges an entry by its path below the workspace's root. Only the entry itself is judged: that none of its parents is
     /// hidden is the caller's to know, or to ask with [`Policy::path_and_parents`].
     #[must_use]
     pub fn path(&self, path: &RelPath, _kind: Kind) -> PathVerdict {
-        let name = path.file_name();
-        match name.as_ref().map(AsRef::as_ref) {
+        match path.as_bytes().rsplit(|b| *b == b'/').next() {
             Some(b".env") => PathVerdict { action: PathAction::Hide, rule: Some(RuleId(0)) },
             _ => PathVerdict { action: PathAction::Plain, rule: None },
         }
@@ -138,23 +232,36 @@ impl Policy {
             .unwrap_or_else(|| self.path(path, kind))
     }
 
-    /// Whether a file that matched a [`PathAction::Gate`] rule holds private key material.
+    /// Whether ignore files have no say about an entry with this verdict, because the command line named it.
     #[must_use]
-    pub fn gate_hides(&self, _content: &[u8]) -> bool {
-        true
+    pub fn beats_ignore_files(&self, verdict: &PathVerdict) -> bool {
+        verdict.rule.is_some_and(|id| self.rule(id).origin == Origin::CommandLine)
+    }
+
+    /// Whether a file that matched a [`PathAction::Gate`] rule is to be hidden: yes, unless its content is public through and
+    /// through (certificates, public keys, revocation lists, parameters).
+    #[must_use]
+    pub fn gate_hides(&self, content: &[u8]) -> bool {
+        self.content.gate_hides(content)
     }
 
     /// Finds the secrets in a whole file of at most [`WHOLE_MAX`] bytes, sorted, without overlaps.
     #[must_use]
-    pub fn scan(&self, _verdict: &PathVerdict, _content: &[u8]) -> Vec<Span> {
-        Vec::new()
+    pub fn scan(&self, verdict: &PathVerdict, content: &[u8]) -> Vec<Span> {
+        match verdict.action {
+            PathAction::Clear => Vec::new(),
+            PathAction::Redact(format) => self.content.scan(Some(format), content),
+            PathAction::Plain | PathAction::Open | PathAction::Gate | PathAction::Hide => {
+                self.content.scan(None, content)
+            }
+        }
     }
 
     /// Finds the secrets in one window of a larger file; offsets count from the window's start. A span that touches the
     /// window's border may be cut there: neighbouring windows overlap by [`WINDOW_OVERLAP`].
     #[must_use]
-    pub fn scan_window(&self, _window: &[u8]) -> Vec<Span> {
-        Vec::new()
+    pub fn scan_window(&self, window: &[u8]) -> Vec<Span> {
+        self.content.scan(None, window)
     }
 
     /// Name and origin of a rule of this policy.
@@ -165,13 +272,19 @@ impl Policy {
             source: "unknown".into(),
             line: 0,
             why: "".into(),
+            origin: Origin::BuiltIn,
         });
         self.rules.get(id.0 as usize).unwrap_or(&UNKNOWN)
+    }
+
+    /// All rules in force, so that `audit` can say which of them matched nothing.
+    pub fn rules(&self) -> impl Iterator<Item = (RuleId, &RuleInfo)> {
+        (0..).map(RuleId).zip(&self.rules)
     }
 
     /// A digest of all that decides: two policies with the same digest give the same verdicts.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
-        [0; 32]
+        self.digest
     }
 }
