@@ -37,8 +37,10 @@
 //! hidden, and the log says why. Lower is written by [`apply`] alone.
 
 pub mod change;
+pub mod fuse;
 pub mod judge;
 pub mod layer;
 pub mod path;
 pub mod policy;
 pub mod sys;
+pub mod view;

@@ -151,6 +151,14 @@ impl Content {
         }
     }
 
+    /// Checks that the file is still as it was judged.
+    ///
+    /// # Errors
+    /// [`Undecided::Changing`] if not: what was copied from it meanwhile is not to be used.
+    pub fn expect_unchanged(&self, file: &File) -> Result<(), Undecided> {
+        expect_same(file, &self.stamp)
+    }
+
     /// Reads up to `len` bytes from `offset`, masked. Fewer come at the end of the file.
     ///
     /// # Errors

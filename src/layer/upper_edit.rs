@@ -157,8 +157,17 @@ impl UpperDir {
         }
         sys::set_mode(fresh.as_fd(), stat.mode)?;
         sys::set_times(fresh.as_fd(), Some(stat.atime), Some(stat.mtime))?;
-        rfs::renameat_with(&self.work, fresh.name.as_str(), &dir, name.as_bytes(), RenameFlags::EXCHANGE)?;
-        remove_tree(self.work.as_fd(), fresh.name.as_bytes())
+        self.swap_in(&fresh, path)
+    }
+
+    /// Puts a staged object in place of the one at `path` and deletes that one.
+    ///
+    /// # Errors
+    /// The errno of renameat2(2) or of deleting.
+    pub fn swap_in(&self, staged: &Staged, path: &RelPath) -> Result<()> {
+        let (dir, name) = sys::open_parent(self.as_fd(), path)?;
+        rfs::renameat_with(&self.work, staged.name.as_str(), &dir, name.as_bytes(), RenameFlags::EXCHANGE)?;
+        remove_tree(self.work.as_fd(), staged.name.as_bytes())
     }
 
     /// Gives an object of upper a second name, which must be free or a whiteout.

@@ -1,0 +1,374 @@
+//! Copy-up: a lower object becomes upper's because it is about to change. What is copied is what the agent saw, so no secret
+//! reaches upper. The copy is complete and synced in `work/` before one rename publishes it; all names of a hard-linked file
+//! move together, and the node keeps its number.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use rustix::fs::XattrFlags;
+
+use super::node::{Backing, Made, Node};
+use super::{Exclusive, Notice, View};
+use crate::judge::{Content, EntryVerdict, Undecided};
+use crate::layer::{Origin, Staged, Stamp, UpperEntry, mark_origin};
+use crate::path::RelPath;
+use crate::policy::PathVerdict;
+use crate::sys::{self, Errno, FileType, Result, Stat};
+
+/// Masked content is copied in pieces of this many bytes.
+const PIECE: usize = 1 << 20;
+
+/// Content up to this size is hashed and kept as the base of a merge.
+const BASE_MAX: u64 = 1 << 20;
+
+/// How often a file that changes while it is copied is tried.
+const TRIES: usize = 5;
+
+/// A copy in `work/`, and what it was copied from.
+pub(super) struct Copied {
+    pub(super) staged: Staged,
+    pub(super) origin: Origin,
+}
+
+impl View {
+    /// Makes sure that a node's object is in upper. With `keep`, only that many bytes of a file's content are wanted.
+    pub(super) fn copy_up(&self, ns: &Exclusive<'_>, node: &Arc<Node>, keep: Option<u64>) -> Result<()> {
+        if node.is_upper() {
+            return Ok(());
+        }
+        if node.is_dir() {
+            return self.copy_up_dir(ns, node);
+        }
+        if node.is_unlinked() {
+            return self.copy_up_unlinked(node, keep);
+        }
+        let path = node.path()?;
+        let (parent, _) = node.first_name().ok_or(Errno::NOENT)?;
+        self.copy_up_dir(ns, &parent)?;
+        let stat = self.lower().stat(&path)?;
+        if Backing::lower(&stat) != node.backing() {
+            return Err(Errno::STALE);
+        }
+        let verdict = node.lower().ok_or(Errno::STALE)?;
+        self.copy_up_path(ns, &path, (&stat, &verdict), keep, Some(node))
+    }
+
+    /// Copies up the lower object (no directory) at a path whose parent is in upper, with all its names.
+    pub(super) fn copy_up_path(
+        &self,
+        ns: &Exclusive<'_>,
+        path: &RelPath,
+        (lower, verdict): (&Stat, &PathVerdict),
+        keep: Option<u64>,
+        node: Option<&Arc<Node>>,
+    ) -> Result<()> {
+        let copied = self.copy_object(path, lower, verdict, keep)?;
+        self.base.record(path, &copied.origin).map_err(io_errno)?;
+        self.upper.publish_unseen(&copied.staged, path)?;
+        let stat = sys::stat_fd(copied.staged.as_fd())?;
+        if let Some(node) = node {
+            self.table.rebase(
+                node,
+                Made { backing: Backing::upper(&stat), born: stat.btime, upper: true, lower: None },
+            );
+            self.files.drop_node(node.id);
+            if stat.is_file() {
+                self.files.keep_upper(node.id, copied.staged.file()?);
+            }
+            self.notices.push(Notice::Attributes(node.id));
+        }
+        self.link_other_names(ns, path, lower);
+        Ok(())
+    }
+
+    /// As [`View::copy_up`], of a path that the kernel may not know.
+    pub(super) fn copy_up_unknown(
+        &self,
+        ns: &Exclusive<'_>,
+        path: &RelPath,
+        lower: (&Stat, &PathVerdict),
+    ) -> Result<()> {
+        self.make_upper_dirs(&path.parent().ok_or(Errno::INVAL)?)?;
+        let node = self.table.by_backing(Backing::lower(lower.0));
+        self.copy_up_path(ns, path, lower, None, node.as_ref())
+    }
+
+    /// Copies one lower object (not a directory) into `work/`, with all its attributes.
+    pub(super) fn copy_object(
+        &self,
+        path: &RelPath,
+        stat: &Stat,
+        verdict: &PathVerdict,
+        keep: Option<u64>,
+    ) -> Result<Copied> {
+        let mut origin = Origin { stamp: Stamp::from(stat), hash: None };
+        let staged = match stat.file_type() {
+            FileType::File => {
+                let (staged, hash) = self.copy_file(path, verdict, keep)?;
+                origin.hash = hash;
+                staged
+            }
+            FileType::Symlink => self.upper.stage_link(&self.lower().read_link(path)?)?,
+            kind @ (FileType::Fifo | FileType::Socket) => self.upper.stage_node(kind, 0)?,
+            FileType::Dir => self.upper.stage_dir()?,
+            FileType::CharDevice | FileType::BlockDevice | FileType::Unknown => return Err(Errno::PERM),
+        };
+        self.copy_attributes(path, stat, staged.as_fd())?;
+        mark_origin(staged.as_fd(), &origin)?;
+        if stat.is_file() && keep != Some(0) && stat.size > 0 {
+            rustix::fs::fdatasync(staged.as_fd())?;
+        }
+        Ok(Copied { staged, origin })
+    }
+
+    fn copy_attributes(&self, path: &RelPath, stat: &Stat, to: BorrowedFd<'_>) -> Result<()> {
+        for (name, value) in self.lower().open_path(path)?.xattrs()? {
+            if !name.starts_with(b"user.") {
+                continue;
+            }
+            sys::set_xattr(to, &name, &value, XattrFlags::empty())?;
+        }
+        if self.upper.is_privileged() {
+            sys::set_owner(to, Some(stat.uid), Some(stat.gid))?;
+        } else if let Err(errno) = sys::set_owner(to, None, Some(stat.gid)) {
+            // A group that the user is no member of stays the user's own, as with cp -p.
+            tracing::debug!(%path, %errno, "group not kept at copy-up");
+        }
+        if stat.file_type() != FileType::Symlink {
+            sys::set_mode(to, stat.mode)?;
+        }
+        sys::set_times(to, Some(stat.atime), Some(stat.mtime))
+    }
+
+    /// Copies a file's content as the agent sees it; returns its hash where it is small enough to be a merge's base.
+    fn copy_file(
+        &self,
+        path: &RelPath,
+        verdict: &PathVerdict,
+        keep: Option<u64>,
+    ) -> Result<(Staged, Option<[u8; 32]>)> {
+        for _ in 0..TRIES {
+            let file = self.lower().open_file(path)?;
+            let staged = self.upper.stage_file()?;
+            match self.try_copy(&file, &staged, verdict, keep) {
+                Ok(hash) => return Ok((staged, hash)),
+                Err(Undecided::Changing) => self.upper.drop_staged(&staged)?,
+                Err(why) => {
+                    self.upper.drop_staged(&staged)?;
+                    tracing::warn!(%path, %why, "not copied up");
+                    return Err(undecided_errno(why));
+                }
+            }
+        }
+        Err(Errno::IO)
+    }
+
+    fn try_copy(
+        &self,
+        file: &File,
+        staged: &Staged,
+        verdict: &PathVerdict,
+        keep: Option<u64>,
+    ) -> std::result::Result<Option<[u8; 32]>, Undecided> {
+        let content = self.judge.content(verdict, file)?;
+        let size = content.stamp().size;
+        let wanted = keep.map_or(size, |k| k.min(size));
+        let to = staged.file().map_err(Undecided::Unreadable)?;
+        if content.is_clear() {
+            sys::clone_or_copy(file, &to, wanted).map_err(Undecided::Unreadable)?;
+            content.expect_unchanged(file)?;
+        } else {
+            self.copy_masked(&content, file, &to, wanted)?;
+        }
+        if size > BASE_MAX {
+            return Ok(None);
+        }
+        let base =
+            content.read(&self.judge, file, 0, usize::try_from(size).map_err(|_| Undecided::TooLarge)?)?;
+        let hash = *blake3::hash(&base).as_bytes();
+        if let Err(error) = self.base.keep_content(&hash, &base) {
+            tracing::warn!(%error, "the base of a merge could not be kept");
+        }
+        Ok(Some(hash))
+    }
+
+    fn copy_masked(
+        &self,
+        content: &Content,
+        file: &File,
+        to: &File,
+        len: u64,
+    ) -> std::result::Result<(), Undecided> {
+        rustix::fs::ftruncate(to, len).map_err(Undecided::Unreadable)?;
+        let mut at = 0;
+        while at < len {
+            let want = usize::try_from((len - at).min(PIECE as u64)).map_err(|_| Undecided::TooLarge)?;
+            let piece = content.read(&self.judge, file, at, want)?;
+            if piece.is_empty() {
+                return Err(Undecided::Changing);
+            }
+            // Holes stay holes.
+            if piece.iter().any(|b| *b != 0) {
+                write_all_at(to, &piece, at).map_err(Undecided::Unreadable)?;
+            }
+            at += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// A file without a name that is written to lives on in an inode of upper's file system without a name.
+    fn copy_up_unlinked(&self, node: &Arc<Node>, keep: Option<u64>) -> Result<()> {
+        let gone = node.gone().ok_or(Errno::STALE)?;
+        let (Some(file), Some(verdict)) = (gone.file, node.lower()) else { return Err(Errno::STALE) };
+        let staged = self.upper.stage_file()?;
+        let copied = self.try_copy(&file, &staged, &verdict, keep).map_err(undecided_errno);
+        let held = Arc::new(staged.file()?);
+        self.upper.drop_staged(&staged)?;
+        copied?;
+        sys::set_mode(held.as_fd(), gone.stat.mode)?;
+        let stat = sys::stat_fd(held.as_fd())?;
+        self.table.rebase(
+            node,
+            Made { backing: Backing::upper(&stat), born: stat.btime, upper: true, lower: None },
+        );
+        node.set_gone_file(held);
+        self.files.drop_node(node.id);
+        Ok(())
+    }
+
+    /// Makes sure that a directory and all above it are in upper; lower keeps showing through.
+    #[expect(clippy::only_used_in_recursion, reason = "proof that the namespace is held")]
+    pub(super) fn copy_up_dir(&self, ns: &Exclusive<'_>, node: &Arc<Node>) -> Result<()> {
+        if node.is_upper() {
+            return Ok(());
+        }
+        let path = node.path()?;
+        let (parent, _) = node.first_name().ok_or(Errno::NOENT)?;
+        self.copy_up_dir(ns, &parent)?;
+        let stat = self.lower().stat(&path)?;
+        let verdict = node.lower().ok_or(Errno::STALE)?;
+        let copied = self.copy_object(&path, &stat, &verdict, None)?;
+        self.upper.publish_unseen(&copied.staged, &path)?;
+        let now = sys::stat_fd(copied.staged.as_fd())?;
+        let lower = Some(verdict);
+        self.table.rebase(node, Made { backing: Backing::upper(&now), born: now.btime, upper: true, lower });
+        self.notices.push(Notice::Attributes(node.id));
+        Ok(())
+    }
+
+    /// After a copy-up of one name of a hard-linked file: its other names that lower still shows become names of the copy.
+    fn link_other_names(&self, ns: &Exclusive<'_>, path: &RelPath, stat: &Stat) {
+        if stat.nlink < 2 {
+            return;
+        }
+        let names = match self.judge.names(stat) {
+            Ok(names) => names,
+            Err(why) => {
+                tracing::warn!(%path, %why, "other names of a hard-linked file stay apart");
+                return;
+            }
+        };
+        for other in names.iter().filter(|n| *n != path && !self.is_covered(n)) {
+            if let Err(errno) = self.link_name(ns, path, other, stat) {
+                tracing::warn!(%path, %other, %errno, "another name of a hard-linked file stays apart");
+            }
+        }
+        self.links_were_touched();
+    }
+
+    fn link_name(&self, _ns: &Exclusive<'_>, path: &RelPath, other: &RelPath, stat: &Stat) -> Result<()> {
+        if !matches!(self.judge.whole_path(other)?, EntryVerdict::Shown(_)) {
+            return Ok(());
+        }
+        self.make_upper_dirs(&other.parent().ok_or(Errno::INVAL)?)?;
+        self.base.record(other, &Origin { stamp: Stamp::from(stat), hash: None }).map_err(io_errno)?;
+        self.upper.link(path, other)
+    }
+
+    /// Copies up the directories down to `dir`, whether the kernel knows them or not.
+    fn make_upper_dirs(&self, dir: &RelPath) -> Result<()> {
+        for path in dir.ancestors().skip(1).chain(std::iter::once(dir.clone())) {
+            if path.is_root() || self.upper.entry(&path)? != UpperEntry::Absent {
+                continue;
+            }
+            let stat = self.lower().stat(&path)?;
+            let EntryVerdict::Shown(verdict) = self.judge.entry(&path, &stat) else {
+                return Err(Errno::NOENT);
+            };
+            let node = self.table.by_backing(Backing::lower(&stat));
+            let copied = self.copy_object(&path, &stat, &verdict, None)?;
+            self.upper.publish_unseen(&copied.staged, &path)?;
+            if let Some(node) = node {
+                let now = sys::stat_fd(copied.staged.as_fd())?;
+                let lower = Some(verdict);
+                self.table.rebase(
+                    &node,
+                    Made { backing: Backing::upper(&now), born: now.btime, upper: true, lower },
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// A crash may have come between the copy-up of one name of a hard-linked file and its other names: they are linked now.
+    pub(super) fn heal_links(&self) -> Result<()> {
+        if self.read_only {
+            return Ok(());
+        }
+        let ns = self.ns.write();
+        let mut todo = vec![RelPath::root()];
+        while let Some(dir) = todo.pop() {
+            for entry in self.upper.list(&dir)? {
+                let Ok(name) = crate::path::Name::new(&entry.name) else { continue };
+                let path = dir.join(&name);
+                match self.upper.entry(&path)? {
+                    UpperEntry::Object(stat) | UpperEntry::Opaque(stat) if stat.is_dir() => todo.push(path),
+                    UpperEntry::Object(stat) if stat.is_file() => self.heal_name(&ns, &path),
+                    UpperEntry::Object(_)
+                    | UpperEntry::Opaque(_)
+                    | UpperEntry::Absent
+                    | UpperEntry::Whiteout => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn heal_name(&self, ns: &Exclusive<'_>, path: &RelPath) {
+        let (Ok(Some(origin)), Ok(lower)) = (self.upper.origin(path), self.lower().stat(path)) else {
+            return;
+        };
+        if lower.nlink > 1 && (lower.dev, lower.ino) == (origin.stamp.dev, origin.stamp.ino) {
+            self.link_other_names(ns, path, &lower);
+        }
+    }
+}
+
+/// Writes all of `data` at an offset.
+pub(super) fn write_all_at(file: &File, mut data: &[u8], mut at: u64) -> Result<()> {
+    while !data.is_empty() {
+        match rustix::io::pwrite(file, data, at) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(n) => {
+                at += n as u64;
+                data = data.get(n..).unwrap_or_default();
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn undecided_errno(why: Undecided) -> Errno {
+    match why {
+        Undecided::Unreadable(errno) => errno,
+        Undecided::Changing | Undecided::UnknownNames | Undecided::TooLarge => Errno::IO,
+    }
+}
+
+pub(super) fn io_errno(error: std::io::Error) -> Errno {
+    tracing::warn!(%error, "the base log could not be written");
+    error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error)
+}

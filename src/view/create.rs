@@ -1,0 +1,166 @@
+//! Making entries: files, directories, links, special files, and further names. A new object lies in upper only; where lower
+//! has a directory of that name, shown or hidden, the new one is opaque. A hidden name is free: what the agent makes there is
+//! its own.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
+
+use super::node::Node;
+use super::{Entry, Exclusive, NodeId, Notice, View, copy_up::io_errno};
+use crate::layer::{Origin, Staged, Stamp, UpperEntry, mark_opaque};
+use crate::path::{Name, RelPath};
+use crate::sys::{self, Errno, FileType, Result};
+
+/// Who makes an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// What is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewNode<'a> {
+    /// A regular file with these permission bits.
+    File(u32),
+    /// A directory with these permission bits.
+    Dir(u32),
+    /// A symbolic link to these bytes.
+    Symlink(&'a [u8]),
+    /// A FIFO, socket or device with these permission bits and device number.
+    Special(FileType, u32, u64),
+}
+
+impl View {
+    /// Makes an entry; the kernel then knows its node.
+    ///
+    /// # Errors
+    /// `EEXIST`, `EROFS`, `EPERM` for a device 0/0 (which is a whiteout), the errno of the calls in upper.
+    pub fn create(&self, parent: NodeId, name: &Name, new: NewNode<'_>, caller: Caller) -> Result<Entry> {
+        let ns = self.exclusive()?;
+        let parent = self.dir_node(parent)?;
+        let path = self.free_path(&ns, &parent, name)?;
+        let opaque = matches!(new, NewNode::Dir(_)) && self.covers_lower_dir(&parent, &path)?;
+        let over = self.upper.entry(&path)?;
+        if let (NewNode::File(mode), UpperEntry::Absent) = (new, over) {
+            return self.create_file(&parent, name, &path, mode, caller);
+        }
+        let staged = self.stage(new)?;
+        let dressed = self.dress(&parent, &path, staged.as_fd(), new, caller);
+        if let Err(errno) = dressed {
+            self.upper.drop_staged(&staged)?;
+            return Err(errno);
+        }
+        if opaque || (matches!(new, NewNode::Dir(_)) && over == UpperEntry::Whiteout) {
+            mark_opaque(staged.as_fd())?;
+        }
+        self.upper.publish(&staged, &path)?;
+        self.entered(&parent, name)
+    }
+
+    /// The hot path: a file where upper has nothing is made in its place and stays open.
+    fn create_file(
+        &self,
+        parent: &Arc<Node>,
+        name: &Name,
+        path: &RelPath,
+        mode: u32,
+        caller: Caller,
+    ) -> Result<Entry> {
+        let file = self.upper.create_in_place(path, mode)?;
+        if self.upper.is_privileged() {
+            self.dress(parent, path, file.as_fd(), NewNode::File(mode), caller)?;
+        }
+        let entry = self.entered(parent, name)?;
+        self.files.keep_upper(entry.id, file);
+        Ok(entry)
+    }
+
+    fn stage(&self, new: NewNode<'_>) -> Result<Staged> {
+        match new {
+            NewNode::File(_) => self.upper.stage_file(),
+            NewNode::Dir(_) => self.upper.stage_dir(),
+            NewNode::Symlink(target) => self.upper.stage_link(target),
+            NewNode::Special(FileType::CharDevice, _, 0) => Err(Errno::PERM),
+            NewNode::Special(kind, _, rdev) => self.upper.stage_node(kind, rdev),
+        }
+    }
+
+    /// Owner, group and mode of a new object. In a setgid directory the group is the directory's, and a new directory is setgid
+    /// too (inode(7)).
+    fn dress(
+        &self,
+        parent: &Node,
+        path: &RelPath,
+        fd: BorrowedFd<'_>,
+        new: NewNode<'_>,
+        caller: Caller,
+    ) -> Result<()> {
+        let dir = self.upper_stat(&path.parent().ok_or(Errno::INVAL)?)?;
+        let inherits = dir.mode & 0o2000 != 0;
+        debug_assert!(parent.is_dir());
+        if self.upper.is_privileged() {
+            let gid = if inherits { dir.gid } else { caller.gid };
+            sys::set_owner(fd, Some(caller.uid), Some(gid))?;
+        } else if inherits {
+            sys::set_owner(fd, None, Some(dir.gid))?;
+        }
+        match new {
+            NewNode::File(mode) | NewNode::Special(_, mode, _) => sys::set_mode(fd, mode),
+            NewNode::Dir(mode) if inherits => sys::set_mode(fd, mode | 0o2000),
+            NewNode::Dir(mode) => sys::set_mode(fd, mode),
+            NewNode::Symlink(_) => Ok(()),
+        }
+    }
+
+    /// The path of a name that is free in merged, in a directory that is in upper.
+    fn free_path(&self, ns: &Exclusive<'_>, parent: &Arc<Node>, name: &Name) -> Result<RelPath> {
+        if parent.is_unlinked() {
+            return Err(Errno::NOENT);
+        }
+        if self.resolve(parent, name)?.is_some() {
+            return Err(Errno::EXIST);
+        }
+        self.copy_up_dir(ns, parent)?;
+        Ok(parent.path()?.join(name))
+    }
+
+    fn entered(&self, parent: &Arc<Node>, name: &Name) -> Result<Entry> {
+        parent.entries_changed();
+        let found = self.resolve(parent, name)?.ok_or(Errno::IO)?;
+        self.enter(parent, name, &found)
+    }
+
+    /// Gives a file a further name.
+    ///
+    /// # Errors
+    /// `EEXIST`, `EROFS`, `EPERM` for a directory, `ENOENT` for a file without a name; the errno of linkat(2).
+    pub fn link(&self, id: NodeId, parent: NodeId, name: &Name) -> Result<Entry> {
+        let ns = self.exclusive()?;
+        let node = self.node(id)?;
+        let parent = self.dir_node(parent)?;
+        if node.is_dir() {
+            return Err(Errno::PERM);
+        }
+        if node.is_unlinked() {
+            return Err(Errno::NOENT);
+        }
+        let path = self.free_path(&ns, &parent, name)?;
+        self.copy_up(&ns, &node, None)?;
+        self.upper.link(&node.path()?, &path)?;
+        self.notices.push(Notice::Attributes(id));
+        self.entered(&parent, name)
+    }
+
+    /// Remembers what lower had at a path that upper is about to cover.
+    pub(super) fn record_base(&self, parent: &Node, path: &RelPath) -> Result<()> {
+        match self.shown_lower(parent, path)? {
+            Some((stat, _)) => {
+                self.base.record(path, &Origin { stamp: Stamp::from(&stat), hash: None }).map_err(io_errno)
+            }
+            None => Ok(()),
+        }
+    }
+}

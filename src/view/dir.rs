@@ -1,0 +1,248 @@
+//! Listing a directory of merged. An entry's position is a keyed hash of its name, so positions stay true while entries come
+//! and go and between any two readers, and nothing has to be remembered: the copy kept of a large listing is only for speed.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::node::Node;
+use super::resolve::Found;
+use super::{Entry, NodeId, ROOT, View};
+use crate::layer::UpperEntry;
+use crate::path::{Name, RelPath};
+use crate::sys::{self, Errno, FileType, Result};
+
+/// A place in a listing: 0 is the beginning; an entry's own is where the next read goes on.
+pub type DirPosition = u64;
+
+/// Positions of `.` and `..`; those of names begin after them.
+const DOT: DirPosition = 1;
+const DOT_DOT: DirPosition = 2;
+
+/// How many listings are kept for readers that come back for more.
+const KEPT_MAX: usize = 64;
+
+/// One line of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    /// Where reading goes on after it.
+    pub position: DirPosition,
+    /// `.`, `..` or a name.
+    pub name: Vec<u8>,
+    /// Its inode number as far as a listing tells it.
+    pub ino: u64,
+    /// Its type.
+    pub kind: FileType,
+}
+
+/// Listings that are being read in pieces, and the key of positions.
+#[derive(Debug)]
+pub(super) struct Listings {
+    key: [u8; 32],
+    kept: Mutex<HashMap<NodeId, Kept>>,
+}
+
+/// A directory's version, and its entries then.
+type Kept = (u64, Arc<Vec<Item>>);
+
+impl Default for Listings {
+    fn default() -> Self {
+        let mut key = [0; 32];
+        // Without randomness positions could be made to collide; the listing would then be slow to read, never wrong to trust.
+        if let Err(errno) = rustix::rand::getrandom(&mut key[..], rustix::rand::GetRandomFlags::empty()) {
+            tracing::warn!(%errno, "no random key for directory positions");
+        }
+        Self { key, kept: Mutex::default() }
+    }
+}
+
+#[derive(Debug)]
+struct Item {
+    position: DirPosition,
+    name: Name,
+    found: Found,
+}
+
+impl Listings {
+    fn position(&self, name: &[u8]) -> DirPosition {
+        let hash = blake3::keyed_hash(&self.key, name);
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(hash.as_bytes().first_chunk::<8>().unwrap_or(&[0; 8]));
+        // Positive as a signed offset, and beyond `.` and `..`.
+        (u64::from_le_bytes(bytes) >> 1).max(DOT_DOT + 1)
+    }
+
+    pub(super) fn forget(&self, id: NodeId) {
+        self.kept.lock().remove(&id);
+    }
+}
+
+impl View {
+    /// Reads a listing from a position on, and hands out each entry until `take` returns false.
+    ///
+    /// # Errors
+    /// `ENOTDIR`, `ENOENT` for a removed directory; the errno of listing either layer. No partial listing is taken for a whole one.
+    pub fn read_dir(
+        &self,
+        id: NodeId,
+        from: DirPosition,
+        mut take: impl FnMut(&DirEntry) -> bool,
+    ) -> Result<()> {
+        let _ns = self.ns.read();
+        let node = self.dir_node(id)?;
+        if !self.take_dots(&node, from, |entry| take(entry))? || node.is_unlinked() {
+            return Ok(());
+        }
+        for item in self.listing(&node, from)?.iter().filter(|i| i.position > from) {
+            let stat = item.found.stat()?;
+            let known = self.known_node(&item.found)?.map(|n| n.id);
+            let ino = known.unwrap_or_else(|| item.found.origin.unwrap_or(stat.ino));
+            let name = item.name.as_bytes().to_vec();
+            if !take(&DirEntry { position: item.position, name, ino, kind: stat.file_type() }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`View::read_dir`], with a lookup of each entry; one that is not taken is looked up no more.
+    ///
+    /// # Errors
+    /// As [`View::read_dir`].
+    pub fn read_dir_plus(
+        &self,
+        id: NodeId,
+        from: DirPosition,
+        mut take: impl FnMut(&DirEntry, Option<&Entry>) -> bool,
+    ) -> Result<()> {
+        let _ns = self.ns.read();
+        let node = self.dir_node(id)?;
+        if !self.take_dots(&node, from, |entry| take(entry, None))? || node.is_unlinked() {
+            return Ok(());
+        }
+        let fresh = from <= DOT_DOT;
+        for item in self.listing(&node, from)?.iter().filter(|i| i.position > from) {
+            // A copy made for an earlier piece may be older than what the kernel knows by now.
+            let found = if fresh { Some(item.found) } else { self.resolve(&node, &item.name)? };
+            let Some(found) = found else { continue };
+            let entry = self.enter(&node, &item.name, &found)?;
+            let name = item.name.as_bytes().to_vec();
+            let line =
+                DirEntry { position: item.position, name, ino: entry.id, kind: found.stat()?.file_type() };
+            if !take(&line, Some(&entry)) {
+                self.forget(entry.id, 1);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_dots(
+        &self,
+        node: &Arc<Node>,
+        from: DirPosition,
+        mut take: impl FnMut(&DirEntry) -> bool,
+    ) -> Result<bool> {
+        let parent = node.first_name().map_or(ROOT, |(parent, _)| parent.id);
+        let line =
+            |position, name: &[u8], ino| DirEntry { position, name: name.to_vec(), ino, kind: FileType::Dir };
+        let dot = from >= DOT || take(&line(DOT, b".", node.id));
+        Ok(dot && (from >= DOT_DOT || take(&line(DOT_DOT, b"..", parent))))
+    }
+
+    fn listing(&self, node: &Arc<Node>, from: DirPosition) -> Result<Arc<Vec<Item>>> {
+        let version = node.version();
+        if from > DOT_DOT
+            && let Some((at, items)) = self.listings.kept.lock().get(&node.id)
+            && *at == version
+        {
+            return Ok(Arc::clone(items));
+        }
+        let items = Arc::new(self.merge(node)?);
+        let mut kept = self.listings.kept.lock();
+        if kept.len() >= KEPT_MAX {
+            kept.clear();
+        }
+        // A small listing fits into one answer; nobody comes back for it.
+        if items.len() > 16 {
+            kept.insert(node.id, (version, Arc::clone(&items)));
+        }
+        Ok(items)
+    }
+
+    /// All entries of a directory, sorted by position.
+    fn merge(&self, node: &Arc<Node>) -> Result<Vec<Item>> {
+        let path = node.path()?;
+        self.watch.directory(self, node);
+        let mut items = Vec::new();
+        let decided =
+            if node.is_upper() { self.merge_upper(node, &path, &mut items)? } else { HashMap::new() };
+        if node.lower().is_some() {
+            self.merge_lower(&path, &decided, &mut items)?;
+        }
+        items.sort_unstable_by_key(|i| i.position);
+        Ok(items)
+    }
+
+    fn merge_upper(
+        &self,
+        node: &Arc<Node>,
+        path: &RelPath,
+        items: &mut Vec<Item>,
+    ) -> Result<HashMap<Box<[u8]>, ()>> {
+        let list = sys::open_list(self.upper.as_fd(), path)?;
+        let mut decided = HashMap::new();
+        for entry in sys::list_dir(list.as_fd())? {
+            let name = Name::new(&entry.name).map_err(|_| Errno::INVAL)?;
+            let above = self.upper.entry_at(list.as_fd(), &entry.name)?;
+            if above.stat().is_some() {
+                let child = path.join(&name);
+                let below = match above {
+                    UpperEntry::Object(stat) if stat.is_dir() => {
+                        self.shown_lower(node, &child)?.filter(|(s, _)| s.is_dir())
+                    }
+                    UpperEntry::Object(_)
+                    | UpperEntry::Opaque(_)
+                    | UpperEntry::Absent
+                    | UpperEntry::Whiteout => None,
+                };
+                if let Some(found) = self.found(&child, &above, below)? {
+                    items.push(Item { position: self.listings.position(&entry.name), name, found });
+                }
+            }
+            decided.insert(entry.name, ());
+        }
+        Ok(decided)
+    }
+
+    fn merge_lower(
+        &self,
+        path: &RelPath,
+        decided: &HashMap<Box<[u8]>, ()>,
+        items: &mut Vec<Item>,
+    ) -> Result<()> {
+        let list = match self.lower().open_list(path) {
+            // Removed on the host while upper has a directory there.
+            Err(errno) if sys::is_absent(errno) => return Ok(()),
+            other => other?,
+        };
+        let entries = list.entries()?;
+        for entry in entries {
+            if decided.contains_key(&entry.name) {
+                continue;
+            }
+            let name = Name::new(&entry.name).map_err(|_| Errno::INVAL)?;
+            let stat = match list.stat(&entry.name) {
+                // Removed on the host since it was listed.
+                Err(Errno::NOENT) => continue,
+                other => other?,
+            };
+            let Some(lower) = self.judged(&path.join(&name), &stat) else { continue };
+            let found = Found { upper: None, lower: Some(lower), origin: None };
+            items.push(Item { position: self.listings.position(&entry.name), name, found });
+        }
+        Ok(())
+    }
+}

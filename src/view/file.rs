@@ -1,0 +1,292 @@
+//! File content: masked reads of lower, reads and writes of upper. Without OPEN every request names a node, so descriptors are
+//! kept here and can be made again at any time: also for a file whose mode changed after the agent opened it. Lower is
+//! read through the judge only.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustix::fs::OFlags;
+
+use super::copy_up::{undecided_errno, write_all_at};
+use super::node::{Backing, Node};
+use super::{NodeId, View};
+use crate::judge::{EntryVerdict, Undecided};
+use crate::policy::PathVerdict;
+use crate::sys::{self, Errno, FallocateFlags, Result, SeekFrom};
+
+/// How many descriptors are kept; the oldest half is closed beyond that.
+const KEPT: usize = 1024;
+
+/// How often a lower file that changes while it is read is judged anew.
+const TRIES: usize = 8;
+
+/// Open descriptors by node.
+#[derive(Debug, Default)]
+pub(super) struct Files(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    files: HashMap<(NodeId, bool), (Arc<File>, u64)>,
+    clock: u64,
+}
+
+impl Files {
+    fn get(&self, id: NodeId, upper: bool) -> Option<Arc<File>> {
+        let mut kept = self.0.lock();
+        kept.clock += 1;
+        let now = kept.clock;
+        let (file, used) = kept.files.get_mut(&(id, upper))?;
+        *used = now;
+        Some(Arc::clone(file))
+    }
+
+    fn keep(&self, id: NodeId, upper: bool, file: File) -> Arc<File> {
+        let file = Arc::new(file);
+        let mut kept = self.0.lock();
+        kept.clock += 1;
+        let now = kept.clock;
+        if kept.files.len() >= KEPT {
+            let mut ages: Vec<u64> = kept.files.values().map(|(_, used)| *used).collect();
+            ages.sort_unstable();
+            let line = ages.get(KEPT / 2).copied().unwrap_or(now);
+            kept.files.retain(|_, (_, used)| *used > line);
+        }
+        kept.files.insert((id, upper), (Arc::clone(&file), now));
+        file
+    }
+
+    pub(super) fn keep_upper(&self, id: NodeId, file: File) {
+        self.keep(id, true, file);
+    }
+
+    pub(super) fn drop_node(&self, id: NodeId) {
+        let mut kept = self.0.lock();
+        kept.files.remove(&(id, false));
+        kept.files.remove(&(id, true));
+    }
+
+    pub(super) fn drop_all(&self) {
+        self.0.lock().files.clear();
+    }
+}
+
+impl View {
+    /// Reads up to `len` bytes; fewer come at the end of the file.
+    ///
+    /// # Errors
+    /// `EIO` where the content could not be judged; `EISDIR`, `EINVAL` for what is no file; the errno of reading.
+    pub fn read(&self, id: NodeId, offset: u64, len: usize) -> Result<Vec<u8>> {
+        let node = self.file_node(id)?;
+        if node.is_upper() {
+            return read_at(&*self.upper_file(&node)?, offset, len);
+        }
+        for _ in 0..TRIES {
+            let (file, verdict) = match self.lower_file(&node, offset > 0) {
+                // Copied up or replaced in between.
+                Err(Errno::AGAIN) => return read_at(&*self.upper_file(&node)?, offset, len),
+                other => other?,
+            };
+            let read =
+                self.judge.content(&verdict, &file).and_then(|c| c.read(&self.judge, &file, offset, len));
+            match read {
+                Ok(bytes) => return Ok(bytes),
+                Err(Undecided::Changing) => self.files.drop_node(id),
+                Err(why) => {
+                    tracing::warn!(node = id, %why, "content refused");
+                    return Err(undecided_errno(why));
+                }
+            }
+        }
+        tracing::warn!(node = id, "content refused: the file keeps changing");
+        Err(Errno::IO)
+    }
+
+    fn file_node(&self, id: NodeId) -> Result<Arc<Node>> {
+        let node = self.node(id)?;
+        match node.kind {
+            sys::FileType::File => Ok(node),
+            sys::FileType::Dir => Err(Errno::ISDIR),
+            _ => Err(Errno::INVAL),
+        }
+    }
+
+    /// The lower file of a node, open, with its path verdict of this moment. `EAGAIN` if it is upper's by now.
+    fn lower_file(&self, node: &Arc<Node>, keep: bool) -> Result<(Arc<File>, PathVerdict)> {
+        let _ns = self.ns.read();
+        if node.is_upper() {
+            return Err(Errno::AGAIN);
+        }
+        if let Some(gone) = node.gone() {
+            let verdict = node.lower().ok_or(Errno::STALE)?;
+            return gone.file.map(|f| (f, verdict)).ok_or(Errno::STALE);
+        }
+        let path = node.path()?;
+        let known = self.files.get(node.id, false);
+        let file = match known {
+            Some(file) => file,
+            None => {
+                let file = self.lower().open_file(&path)?;
+                if keep { self.files.keep(node.id, false, file) } else { Arc::new(file) }
+            }
+        };
+        let stat = sys::stat_fd(file.as_fd())?;
+        if Backing::lower(&stat) != node.backing() {
+            self.files.drop_node(node.id);
+            return Err(Errno::STALE);
+        }
+        // Asked anew at every read: another name of the file may have become a hidden one.
+        match self.judge.entry(&path, &stat) {
+            EntryVerdict::Shown(verdict) => Ok((file, verdict)),
+            EntryVerdict::Hidden(_) => Err(Errno::NOENT),
+        }
+    }
+
+    /// The upper file of a node, open for reading and writing.
+    pub(super) fn upper_file(&self, node: &Arc<Node>) -> Result<Arc<File>> {
+        if let Some(file) = self.files.get(node.id, true) {
+            return Ok(file);
+        }
+        if let Some(gone) = node.gone() {
+            return gone.file.ok_or(Errno::STALE);
+        }
+        let _ns = self.ns.read();
+        self.open_upper(node)
+    }
+
+    /// As [`View::upper_file`], for callers that hold `ns` exclusively.
+    pub(super) fn upper_file_locked(&self, node: &Arc<Node>) -> Result<Arc<File>> {
+        if let Some(file) = self.files.get(node.id, true) {
+            return Ok(file);
+        }
+        if let Some(gone) = node.gone() {
+            return gone.file.ok_or(Errno::STALE);
+        }
+        self.open_upper(node)
+    }
+
+    fn open_upper(&self, node: &Arc<Node>) -> Result<Arc<File>> {
+        let path = node.path()?;
+        let file = match self.upper.open_file(&path, OFlags::RDWR) {
+            Err(Errno::ACCESS | Errno::PERM) => {
+                // The agent opened the file while it was allowed to; its mode changed since. The owner may always change it back.
+                let fd = sys::open_path(self.upper.as_fd(), &path)?;
+                let mode = sys::stat_fd(fd.as_fd())?.mode;
+                sys::set_mode(fd.as_fd(), mode | 0o600)?;
+                let opened = self.upper.open_file(&path, OFlags::RDWR);
+                sys::set_mode(fd.as_fd(), mode)?;
+                opened?
+            }
+            other => other?,
+        };
+        if Backing::upper(&sys::stat_fd(file.as_fd())?) != node.backing() {
+            return Err(Errno::STALE);
+        }
+        Ok(self.files.keep(node.id, true, file))
+    }
+
+    /// Writes at an offset; `clear_setid` takes the setuid and setgid bits away, as a write by an unprivileged caller must.
+    ///
+    /// # Errors
+    /// `EROFS`; the errno of copy-up or of pwrite(2).
+    pub fn write(&self, id: NodeId, offset: u64, data: &[u8], clear_setid: bool) -> Result<usize> {
+        let node = self.file_node(id)?;
+        let file = self.writable(&node, None)?;
+        write_all_at(&file, data, offset)?;
+        if clear_setid {
+            drop_setid(&file)?;
+        }
+        Ok(data.len())
+    }
+
+    /// The upper file of a node, copied up if need be, keeping at most `keep` bytes of its content.
+    pub(super) fn writable(&self, node: &Arc<Node>, keep: Option<u64>) -> Result<Arc<File>> {
+        if self.read_only {
+            return Err(Errno::ROFS);
+        }
+        if !node.is_upper() {
+            let ns = self.exclusive()?;
+            self.copy_up(&ns, node, keep)?;
+            return self.upper_file_locked(node);
+        }
+        self.upper_file(node)
+    }
+
+    /// Allocates or punches space, as fallocate(2).
+    ///
+    /// # Errors
+    /// `EROFS`; the errno of copy-up or of fallocate(2).
+    pub fn fallocate(&self, id: NodeId, offset: u64, len: u64, mode: u32) -> Result<()> {
+        let node = self.file_node(id)?;
+        let flags = FallocateFlags::from_bits(mode).ok_or(Errno::OPNOTSUPP)?;
+        let file = self.writable(&node, None)?;
+        rustix::fs::fallocate(&*file, flags, offset, len)?;
+        drop_setid(&file)
+    }
+
+    /// Finds the next data or hole, as lseek(2).
+    ///
+    /// # Errors
+    /// `ENXIO` beyond the end; `EINVAL` for another `whence`.
+    pub fn seek(&self, id: NodeId, offset: u64, hole: bool) -> Result<u64> {
+        let node = self.file_node(id)?;
+        let file = if node.is_upper() {
+            self.upper_file(&node)?
+        } else {
+            match self.lower_file(&node, true) {
+                Err(Errno::AGAIN) => self.upper_file(&node)?,
+                other => other?.0,
+            }
+        };
+        rustix::fs::seek(&*file, if hole { SeekFrom::Hole(offset) } else { SeekFrom::Data(offset) })
+    }
+
+    /// Copies between two files of upper inside the kernel.
+    ///
+    /// # Errors
+    /// `EXDEV` where the source is lower's: its bytes go through the judge, so the kernel reads and writes instead.
+    pub fn copy_range(&self, from: (NodeId, u64), to: (NodeId, u64), len: u64) -> Result<u64> {
+        let (source, target) = (self.file_node(from.0)?, self.file_node(to.0)?);
+        if !source.is_upper() {
+            return Err(Errno::XDEV);
+        }
+        let target = self.writable(&target, None)?;
+        let source = self.upper_file(&source)?;
+        let (mut from_at, mut to_at) = (from.1, to.1);
+        let want = usize::try_from(len.min(1 << 30)).map_err(|_| Errno::OVERFLOW)?;
+        let copied =
+            rustix::fs::copy_file_range(&*source, Some(&mut from_at), &*target, Some(&mut to_at), want)?;
+        drop_setid(&target)?;
+        Ok(copied as u64)
+    }
+}
+
+fn read_at(file: &File, offset: u64, len: usize) -> Result<Vec<u8>> {
+    let mut buf = vec![0; len];
+    let mut got = 0;
+    while let Some(rest) = buf.get_mut(got..).filter(|r| !r.is_empty()) {
+        match rustix::io::pread(file, rest, offset + got as u64) {
+            Ok(0) => break,
+            Ok(n) => got += n,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    buf.truncate(got);
+    Ok(buf)
+}
+
+/// Clears setuid, and setgid where the group may execute (inode(7)), after content changed.
+pub(super) fn drop_setid(file: &File) -> Result<()> {
+    let mode = sys::stat_fd(file.as_fd())?.mode;
+    let cleared = cleared_setid(mode);
+    if cleared == mode { Ok(()) } else { sys::set_mode(file.as_fd(), cleared) }
+}
+
+/// A mode without setuid, and without setgid where the group may execute.
+pub(super) fn cleared_setid(mode: u32) -> u32 {
+    let group_exec = mode & 0o010 != 0;
+    mode & !0o4000 & !(if group_exec { 0o2000 } else { 0 })
+}

@@ -1,0 +1,201 @@
+//! A lower that lives: what the host changes shows in merged. Directories are watched when they are first looked at; a change
+//! bumps the directory's version and queues notices for the kernel. Where no watch can be had, that is logged once, and
+//! the kernel is told to ask again soon (see [`View::is_watching`]).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread;
+
+use parking_lot::Mutex;
+
+use super::node::{Backing, Made, Node};
+use super::{NodeId, Notice, ROOT, View};
+use crate::layer::{Event, Watcher};
+use crate::path::Name;
+use crate::sys::Errno;
+
+/// How long the watching thread sleeps at most before it looks whether the view is still there, in milliseconds.
+const NAP: i64 = 500;
+
+/// The watches of one view.
+#[derive(Debug)]
+pub(super) struct Watch {
+    watcher: Option<Watcher>,
+    complete: AtomicBool,
+    closed: AtomicBool,
+    watched: Mutex<Watched>,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    by_watch: HashMap<i32, NodeId>,
+    by_node: HashMap<NodeId, i32>,
+}
+
+impl Watch {
+    pub(super) fn new() -> Self {
+        let watcher = match Watcher::new() {
+            Ok(watcher) => Some(watcher),
+            Err(errno) => {
+                tracing::warn!(%errno, "no inotify instance (fs.inotify.max_user_instances): host changes show after a second");
+                None
+            }
+        };
+        let complete = AtomicBool::new(watcher.is_some());
+        Self { watcher, complete, closed: AtomicBool::new(false), watched: Mutex::default() }
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Watches the lower directory of a node, once.
+    pub(super) fn directory(&self, view: &View, node: &Arc<Node>) {
+        let Some(watcher) = &self.watcher else { return };
+        if node.lower().is_none() || self.watched.lock().by_node.contains_key(&node.id) {
+            return;
+        }
+        let opened = node.path().and_then(|path| view.lower().open_list(&path));
+        let added = opened.and_then(|list| watcher.add(list.as_fd()));
+        match added {
+            Ok(watch) => {
+                let mut watched = self.watched.lock();
+                watched.by_watch.insert(watch, node.id);
+                watched.by_node.insert(node.id, watch);
+            }
+            Err(errno) => {
+                if self.complete.swap(false, Ordering::Relaxed) {
+                    let limit = if errno == Errno::NOSPC { " (fs.inotify.max_user_watches)" } else { "" };
+                    tracing::warn!(%errno, "a directory is not watched{limit}: host changes show after a second");
+                }
+            }
+        }
+    }
+
+    pub(super) fn forget(&self, id: NodeId) {
+        let mut watched = self.watched.lock();
+        if let Some(watch) = watched.by_node.remove(&id) {
+            watched.by_watch.remove(&watch);
+            if let Some(watcher) = &self.watcher {
+                watcher.remove(watch);
+            }
+        }
+    }
+
+    fn node(&self, watch: i32) -> Option<NodeId> {
+        self.watched.lock().by_watch.get(&watch).copied()
+    }
+}
+
+/// Starts the thread that turns events into notices. It ends with the view.
+pub(super) fn start(view: &Arc<View>) {
+    let weak = Arc::downgrade(view);
+    let spawned = thread::Builder::new().name("watch".to_owned()).spawn(move || run(&weak));
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "no thread to watch lower: host changes show after a second");
+        view.watch.complete.store(false, Ordering::Relaxed);
+    }
+}
+
+fn run(view: &Weak<View>) {
+    loop {
+        let Some(view) = view.upgrade() else { return };
+        let Some(watcher) = &view.watch.watcher else { return };
+        if view.watch.closed.load(Ordering::Relaxed) {
+            return;
+        }
+        match watcher.wait(NAP) {
+            Ok(events) => view.host_changed(&events),
+            Err(errno) => {
+                tracing::warn!(%errno, "watching lower failed: host changes show after a second");
+                view.watch.complete.store(false, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+}
+
+impl View {
+    fn host_changed(&self, events: &[Event]) {
+        if events.iter().any(|e| e.watch == -1) {
+            tracing::warn!("more changes on the host than inotify could queue: all caches are dropped");
+            self.drop_caches();
+            return;
+        }
+        if events.iter().any(|e| e.names) {
+            self.judge.names_changed();
+        }
+        for event in events {
+            self.host_event(event);
+        }
+    }
+
+    fn host_event(&self, event: &Event) {
+        let Some(id) = self.watch.node(event.watch) else { return };
+        if event.ended {
+            self.watch.forget(id);
+        }
+        let Some(dir) = self.table.get(id) else { return };
+        let Ok(name) = Name::new(&event.name) else {
+            // The directory itself.
+            self.notices.push(Notice::Attributes(id));
+            return;
+        };
+        let _ns = self.ns.read();
+        let child = dir.path().and_then(|path| self.lower().stat(&path.join(&name)));
+        if let Ok(stat) = child
+            && let Some(node) = self.table.by_backing(Backing::lower(&stat))
+        {
+            self.notices.push(Notice::Content(node.id));
+        }
+        // A change of attributes may be a new link that makes an object secret, so the name is looked up anew in any case.
+        if event.names || child.is_err() {
+            dir.entries_changed();
+            self.notices.push(Notice::Entry(id, name));
+            self.notices.push(Notice::Content(id));
+        }
+    }
+
+    /// Takes up what someone else changed in the layers while the view was quiesced, and drops all that the kernel remembers.
+    pub fn layers_changed(&self) {
+        self.judge.names_changed();
+        self.files.drop_all();
+        let ns = self.ns.write();
+        for node in self.table.all() {
+            if node.id != ROOT && !node.is_unlinked() {
+                self.place_again(&node);
+            }
+        }
+        drop(ns);
+        self.drop_caches();
+    }
+
+    /// Lets a node stand for what its name means now; one whose name means nothing keeps its old object until it is forgotten.
+    fn place_again(&self, node: &Arc<Node>) {
+        let Some((parent, name)) = node.first_name() else { return };
+        let Ok(Some(found)) = self.resolve(&parent, &name) else { return };
+        let Ok(stat) = found.stat().copied() else { return };
+        if stat.file_type() != node.kind {
+            return;
+        }
+        let upper = found.upper.is_some();
+        let backing = if upper { Backing::upper(&stat) } else { Backing::lower(&stat) };
+        let lower = found.lower.map(|(_, verdict)| verdict);
+        self.table.rebase(node, Made { backing, born: stat.btime, upper, lower });
+    }
+
+    fn drop_caches(&self) {
+        for node in self.table.all() {
+            node.entries_changed();
+            if let Some((parent, name)) = node.first_name() {
+                self.notices.push(Notice::Entry(parent.id, name));
+            }
+            self.notices.push(Notice::Content(node.id));
+        }
+    }
+}

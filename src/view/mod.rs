@@ -1,0 +1,256 @@
+//! The merged namespace as the program behind the mount sees it, with no FUSE type in it: a test drives it without a kernel.
+//! Lower shows where upper has nothing, hidden objects do not exist, masked bytes are all that is ever read of a redacted
+//! file, and every change goes to upper, complete before it is visible. It refuses what it cannot judge.
+//!
+//! There are no open files here: the mount runs without OPEN (see `fuse`), so every call names a node, and a node keeps what
+//! an unlinked file needs until the kernel forgets it.
+//!
+//! Lock order: `ns`, then the node table, then one node's state. `ns` is taken shared by whatever looks at names and exclusively
+//! by whatever changes them or moves an object from lower to upper, so that a path computed under it stays true. File content is read and written
+//! without it. The judge and the layers have locks of their own, inside these. Nothing is sent to the kernel under a lock: notices
+//! go through a queue.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{RwLock, RwLockWriteGuard};
+
+use crate::judge::Judge;
+use crate::layer::{BaseStore, LowerDir, UpperDir};
+use crate::path::{Name, RelPath};
+use crate::sys::{self, Errno, Result, Stat};
+
+mod copy_up;
+mod create;
+mod dir;
+mod file;
+mod live;
+mod materialise;
+mod node;
+mod notice;
+mod remove;
+mod rename;
+mod resolve;
+mod setattr;
+mod xattr;
+
+pub use create::{Caller, NewNode};
+pub use dir::{DirEntry, DirPosition};
+pub use node::{NodeId, ROOT};
+pub use notice::Notice;
+pub use setattr::{SetAttr, SetTime};
+
+use dir::Listings;
+use file::Files;
+use node::{Node, Table};
+use notice::Notices;
+
+/// What a view is made of.
+#[derive(Debug)]
+pub struct ViewConfig {
+    /// Judges lower, and holds it.
+    pub judge: Arc<Judge>,
+    /// What the agent wrote so far.
+    pub upper: UpperDir,
+    /// What lower was where upper covers it.
+    pub base: BaseStore,
+    /// Whether changes are refused.
+    pub read_only: bool,
+}
+
+/// An object of merged, as a lookup or a listing returns it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Its node; also its `st_ino`.
+    pub id: NodeId,
+    /// Its attributes; `ino` is the node.
+    pub stat: Stat,
+}
+
+/// The merged tree of one session.
+#[derive(Debug)]
+pub struct View {
+    judge: Arc<Judge>,
+    upper: UpperDir,
+    base: BaseStore,
+    read_only: bool,
+    same_device: bool,
+    ns: RwLock<()>,
+    table: Table,
+    files: Files,
+    notices: Notices,
+    listings: Listings,
+    watch: live::Watch,
+    links_touched: AtomicBool,
+}
+
+/// Proof that `ns` is held exclusively.
+type Exclusive<'a> = RwLockWriteGuard<'a, ()>;
+
+/// Holds off every request that looks at or changes names while it lives.
+#[derive(Debug)]
+pub struct Quiesced<'a> {
+    _ns: Exclusive<'a>,
+}
+
+impl View {
+    /// Puts the layers together.
+    ///
+    /// # Errors
+    /// The errno of looking at the root of a layer.
+    pub fn new(config: ViewConfig) -> Result<Arc<Self>> {
+        let ViewConfig { judge, upper, base, read_only } = config;
+        let upper_root = sys::stat_fd(upper.as_fd())?;
+        let lower_root = *judge.lower().root_stat();
+        let touched = !upper.list(&RelPath::root())?.is_empty();
+        if !touched {
+            adopt_root(&upper, &lower_root)?;
+        }
+        let root = Node::root(&lower_root);
+        let view = Arc::new(Self {
+            judge,
+            upper,
+            base,
+            read_only,
+            same_device: upper_root.dev == lower_root.dev,
+            ns: RwLock::new(()),
+            table: Table::new(root),
+            files: Files::default(),
+            notices: Notices::default(),
+            listings: Listings::default(),
+            watch: live::Watch::new(),
+            links_touched: AtomicBool::new(touched),
+        });
+        view.heal_links()?;
+        live::start(&view);
+        Ok(view)
+    }
+
+    fn lower(&self) -> &LowerDir {
+        self.judge.lower()
+    }
+
+    fn exclusive(&self) -> Result<Exclusive<'_>> {
+        if self.read_only {
+            return Err(Errno::ROFS);
+        }
+        Ok(self.ns.write())
+    }
+
+    fn node(&self, id: NodeId) -> Result<Arc<Node>> {
+        self.table.get(id).ok_or(Errno::STALE)
+    }
+
+    fn links_were_touched(&self) {
+        self.links_touched.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether host changes are noticed by notification; if not, the kernel should ask again soon.
+    #[must_use]
+    pub fn is_watching(&self) -> bool {
+        self.watch.is_complete()
+    }
+
+    /// Waits for running changes to end and holds off new ones while the result lives, for whoever edits the layers.
+    #[must_use]
+    pub fn quiesce(&self) -> Quiesced<'_> {
+        Quiesced { _ns: self.ns.write() }
+    }
+
+    /// The next notice for the kernel; waits for one. `None` when the view is closing.
+    #[must_use]
+    pub fn next_notices(&self) -> Option<Vec<Notice>> {
+        self.notices.take()
+    }
+
+    /// Ends the wait of [`View::next_notices`] and of the watch, for good.
+    pub fn close(&self) {
+        self.notices.close();
+        self.watch.close();
+    }
+
+    /// Looks a name up in a directory. `None` where nothing is: the kernel may remember that too.
+    ///
+    /// # Errors
+    /// The errno of looking, which never means "nothing there".
+    pub fn lookup(&self, parent: NodeId, name: &Name) -> Result<Option<Entry>> {
+        let _ns = self.ns.read();
+        let parent = self.node(parent)?;
+        let Some(found) = self.resolve(&parent, name)? else { return Ok(None) };
+        self.enter(&parent, name, &found).map(Some)
+    }
+
+    /// Takes back `count` lookups of a node; at none left it is forgotten, with all it held.
+    pub fn forget(&self, id: NodeId, count: u64) {
+        if let Some(node) = self.table.forget(id, count) {
+            self.files.drop_node(id);
+            self.listings.forget(id);
+            self.watch.forget(id);
+            drop(node);
+        }
+    }
+
+    /// Attributes of a node.
+    ///
+    /// # Errors
+    /// `ESTALE` if lower replaced the object; the errno of looking.
+    pub fn getattr(&self, id: NodeId) -> Result<Stat> {
+        let _ns = self.ns.read();
+        let node = self.node(id)?;
+        self.stat_node(&node)
+    }
+
+    /// The target of a symbolic link.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is no link; the errno of readlinkat(2).
+    pub fn readlink(&self, id: NodeId) -> Result<Vec<u8>> {
+        let _ns = self.ns.read();
+        let node = self.node(id)?;
+        let path = node.path()?;
+        if node.is_upper() { self.upper.read_link(&path) } else { self.lower().read_link(&path) }
+    }
+
+    /// Figures of the file system that takes the writes.
+    ///
+    /// # Errors
+    /// The errno of fstatvfs.
+    pub fn statfs(&self) -> Result<rustix::fs::StatVfs> {
+        self.upper.stat_fs()
+    }
+
+    /// Makes a file's content durable; what lower holds is durable already.
+    ///
+    /// # Errors
+    /// The errno of fsync(2).
+    pub fn fsync(&self, id: NodeId, data_only: bool) -> Result<()> {
+        let node = self.node(id)?;
+        if !node.is_upper() {
+            return Ok(());
+        }
+        let file = self.upper_file(&node)?;
+        if data_only { rustix::fs::fdatasync(&*file) } else { rustix::fs::fsync(&*file) }
+    }
+
+    /// Makes a directory's entries durable.
+    ///
+    /// # Errors
+    /// The errno of fsync(2).
+    pub fn fsync_dir(&self, id: NodeId) -> Result<()> {
+        let _ns = self.ns.read();
+        let node = self.node(id)?;
+        if !node.is_upper() || node.is_unlinked() {
+            return Ok(());
+        }
+        rustix::fs::fsync(sys::open_list(self.upper.as_fd(), &node.path()?)?)
+    }
+}
+
+/// Gives the root of a new upper the attributes of lower's, as kernel overlayfs shows upper's.
+fn adopt_root(upper: &UpperDir, lower: &Stat) -> Result<()> {
+    if upper.is_privileged() {
+        sys::set_owner(upper.as_fd(), Some(lower.uid), Some(lower.gid))?;
+    }
+    sys::set_mode(upper.as_fd(), lower.mode | 0o700)?;
+    sys::set_times(upper.as_fd(), Some(lower.atime), Some(lower.mtime))
+}

@@ -1,0 +1,340 @@
+//! Nodes: what the kernel knows by number. A node's number is also its `st_ino`: the lower object's inode number, kept over
+//! copy-up, rename and (by the origin mark) remount, so that a git index stays valid. A node knows its names through its parent
+//! nodes, so renaming a directory renames all beneath it. One node costs about 300 bytes and its name.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::path::{Name, RelPath};
+use crate::policy::{PathAction, PathVerdict};
+use crate::sys::{Errno, FileType, Result, Stat, Time};
+
+/// The number of a node.
+pub type NodeId = u64;
+
+/// The root of merged (`FUSE_ROOT_ID`, linux/fuse.h).
+pub const ROOT: NodeId = 1;
+
+/// Numbers made up here, where the object's own is taken, have this bit.
+const MADE_UP: u64 = 1 << 63;
+
+/// Numbers of new objects in an upper on another file system than lower have this bit, to stay clear of lower's.
+const FOREIGN: u64 = 1 << 62;
+
+/// Which object on disk a node stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Backing {
+    pub(super) upper: bool,
+    pub(super) dev: u64,
+    pub(super) ino: u64,
+}
+
+impl Backing {
+    pub(super) fn lower(stat: &Stat) -> Self {
+        Self { upper: false, dev: stat.dev, ino: stat.ino }
+    }
+
+    pub(super) fn upper(stat: &Stat) -> Self {
+        Self { upper: true, dev: stat.dev, ino: stat.ino }
+    }
+}
+
+/// One object of merged.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) id: NodeId,
+    pub(super) kind: FileType,
+    lookups: AtomicU64,
+    version: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    backing: Backing,
+    born: Time,
+    /// Whether the object is in upper.
+    upper: bool,
+    /// The verdict of the lower object that shows: always for what is not in upper, and for directories that are merged.
+    lower: Option<PathVerdict>,
+    names: Vec<(Arc<Node>, Name)>,
+    gone: Option<Gone>,
+}
+
+/// What is left of an object without a name.
+#[derive(Debug, Clone)]
+pub(super) struct Gone {
+    /// Its attributes when it lost its last name.
+    pub(super) stat: Stat,
+    /// A regular file's content.
+    pub(super) file: Option<Arc<File>>,
+}
+
+impl Node {
+    pub(super) fn root(lower: &Stat) -> Self {
+        let verdict = PathVerdict { action: PathAction::Plain, rule: None };
+        let made =
+            Made { backing: Backing::lower(lower), born: lower.btime, upper: true, lower: Some(verdict) };
+        Self::new(ROOT, FileType::Dir, made)
+    }
+
+    fn new(id: NodeId, kind: FileType, made: Made) -> Self {
+        let Made { backing, born, upper, lower } = made;
+        let state = State { backing, born, upper, lower, names: Vec::new(), gone: None };
+        Self { id, kind, lookups: AtomicU64::new(0), version: AtomicU64::new(0), state: Mutex::new(state) }
+    }
+
+    pub(super) fn is_dir(&self) -> bool {
+        self.kind == FileType::Dir
+    }
+
+    pub(super) fn is_upper(&self) -> bool {
+        self.state.lock().upper
+    }
+
+    /// The verdict of the lower object that shows here, if one does.
+    pub(super) fn lower(&self) -> Option<PathVerdict> {
+        self.state.lock().lower
+    }
+
+    pub(super) fn backing(&self) -> Backing {
+        self.state.lock().backing
+    }
+
+    pub(super) fn is_unlinked(&self) -> bool {
+        self.state.lock().gone.is_some()
+    }
+
+    pub(super) fn gone(&self) -> Option<Gone> {
+        self.state.lock().gone.clone()
+    }
+
+    /// The node's path in merged, by its first name. Call it under `ns`.
+    ///
+    /// # Errors
+    /// `ENOENT` when it, or a directory above it, has no name any more.
+    pub(super) fn path(&self) -> Result<RelPath> {
+        if self.id == ROOT {
+            return Ok(RelPath::root());
+        }
+        let mut names: Vec<Name> = Vec::new();
+        let mut next = self.first_name();
+        loop {
+            let Some((parent, name)) = next else { return Err(Errno::NOENT) };
+            names.push(name);
+            if parent.id == ROOT {
+                break;
+            }
+            next = parent.first_name();
+        }
+        let mut path = Vec::with_capacity(names.iter().map(|n| n.as_bytes().len() + 1).sum());
+        for name in names.iter().rev() {
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name.as_bytes());
+        }
+        RelPath::parse(path).map_err(|_| Errno::INVAL)
+    }
+
+    pub(super) fn first_name(&self) -> Option<(Arc<Self>, Name)> {
+        self.state.lock().names.first().cloned()
+    }
+
+    /// Whether `dir` is this node or above it.
+    pub(super) fn is_beneath(&self, dir: NodeId) -> bool {
+        let mut next = self.first_name();
+        let mut at = self.id;
+        while at != dir {
+            let Some((parent, _)) = next else { return false };
+            at = parent.id;
+            next = parent.first_name();
+        }
+        true
+    }
+
+    /// A directory has one name; a file may have several, and the newest known comes first.
+    pub(super) fn add_name(&self, parent: &Arc<Self>, name: &Name) {
+        let mut state = self.state.lock();
+        if state.names.first().is_some_and(|(p, n)| p.id == parent.id && n == name) {
+            return;
+        }
+        if self.is_dir() {
+            state.names.clear();
+        } else {
+            state.names.retain(|(p, n)| p.id != parent.id || n != name);
+        }
+        state.names.insert(0, (Arc::clone(parent), name.clone()));
+        state.gone = None;
+    }
+
+    /// Takes a name away; with the last one the object is gone.
+    pub(super) fn remove_name(&self, parent: NodeId, name: &Name, gone: Gone) {
+        let mut state = self.state.lock();
+        state.names.retain(|(p, n)| p.id != parent || n != name);
+        if state.names.is_empty() {
+            state.gone = Some(gone);
+        }
+    }
+
+    /// Takes a name away that the object is known to have lost to another one.
+    pub(super) fn drop_name(&self, parent: NodeId, name: &Name) {
+        let mut state = self.state.lock();
+        if state.names.len() > 1 {
+            state.names.retain(|(p, n)| p.id != parent || n != name);
+        }
+    }
+
+    /// How many names are known here; more may exist that nobody looked up.
+    pub(super) fn known_names(&self) -> usize {
+        self.state.lock().names.len()
+    }
+
+    fn set_backing(&self, made: Made) {
+        let mut state = self.state.lock();
+        state.backing = made.backing;
+        state.born = made.born;
+        state.upper = made.upper;
+        state.lower = made.lower;
+    }
+
+    pub(super) fn set_gone_file(&self, file: Arc<File>) {
+        if let Some(gone) = self.state.lock().gone.as_mut() {
+            gone.file = Some(file);
+        }
+    }
+
+    /// Counts changes of a directory's entries, so that a listing in progress knows whether its copy still holds.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    pub(super) fn entries_changed(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// What a node stands for when it is made or its backing changes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Made {
+    pub(super) backing: Backing,
+    /// The object's creation time: a number used again for another object is told by it.
+    pub(super) born: Time,
+    pub(super) upper: bool,
+    pub(super) lower: Option<PathVerdict>,
+}
+
+/// All nodes that the kernel knows.
+#[derive(Debug)]
+pub(super) struct Table(Mutex<Tables>);
+
+#[derive(Debug)]
+struct Tables {
+    by_id: HashMap<NodeId, Arc<Node>>,
+    by_backing: HashMap<Backing, NodeId>,
+    next_made_up: u64,
+}
+
+impl Table {
+    pub(super) fn new(root: Node) -> Self {
+        let by_id = HashMap::from([(ROOT, Arc::new(root))]);
+        Self(Mutex::new(Tables { by_id, by_backing: HashMap::new(), next_made_up: MADE_UP }))
+    }
+
+    pub(super) fn get(&self, id: NodeId) -> Option<Arc<Node>> {
+        self.0.lock().by_id.get(&id).cloned()
+    }
+
+    pub(super) fn by_backing(&self, backing: Backing) -> Option<Arc<Node>> {
+        let tables = self.0.lock();
+        tables.by_backing.get(&backing).and_then(|id| tables.by_id.get(id)).cloned()
+    }
+
+    /// All nodes at this moment.
+    pub(super) fn all(&self) -> Vec<Arc<Node>> {
+        self.0.lock().by_id.values().cloned().collect()
+    }
+
+    /// The node of an object, known or new, with one lookup more and this name.
+    pub(super) fn enter(
+        &self,
+        made: Made,
+        kind: FileType,
+        wanted: NodeId,
+        at: (&Arc<Node>, &Name),
+    ) -> Arc<Node> {
+        let mut tables = self.0.lock();
+        let known = tables.by_backing.get(&made.backing).and_then(|id| tables.by_id.get(id)).cloned();
+        let node = match known.filter(|n| n.kind == kind && n.state.lock().born == made.born) {
+            Some(node) => {
+                node.set_backing(made);
+                node
+            }
+            None => {
+                let free = wanted > ROOT && !tables.by_id.contains_key(&wanted);
+                let id = if free { wanted } else { tables.make_up() };
+                let node = Arc::new(Node::new(id, kind, made));
+                tables.by_id.insert(id, Arc::clone(&node));
+                tables.by_backing.insert(made.backing, id);
+                node
+            }
+        };
+        node.lookups.fetch_add(1, Ordering::AcqRel);
+        drop(tables);
+        node.add_name(at.0, at.1);
+        node
+    }
+
+    /// Takes back lookups; returns the node when the kernel knows it no more.
+    pub(super) fn forget(&self, id: NodeId, count: u64) -> Option<Arc<Node>> {
+        if id == ROOT {
+            return None;
+        }
+        let mut tables = self.0.lock();
+        let node = tables.by_id.get(&id)?;
+        let before = node.lookups.load(Ordering::Acquire);
+        node.lookups.store(before.saturating_sub(count), Ordering::Release);
+        if before > count {
+            return None;
+        }
+        let node = tables.by_id.remove(&id)?;
+        let backing = node.backing();
+        if tables.by_backing.get(&backing) == Some(&id) {
+            tables.by_backing.remove(&backing);
+        }
+        Some(node)
+    }
+
+    /// Lets a node stand for another object, as at copy-up; its number stays.
+    pub(super) fn rebase(&self, node: &Arc<Node>, made: Made) {
+        let mut tables = self.0.lock();
+        let old = node.backing();
+        if tables.by_backing.get(&old) == Some(&node.id) {
+            tables.by_backing.remove(&old);
+        }
+        node.set_backing(made);
+        if node.id != ROOT && tables.by_id.contains_key(&node.id) {
+            tables.by_backing.insert(made.backing, node.id);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().by_id.len()
+    }
+}
+
+impl Tables {
+    fn make_up(&mut self) -> NodeId {
+        self.next_made_up += 1;
+        self.next_made_up
+    }
+}
+
+/// The number that a new object of upper should get.
+pub(super) fn upper_number(ino: u64, same_device: bool) -> NodeId {
+    if same_device { ino } else { ino | FOREIGN }
+}

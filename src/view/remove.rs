@@ -1,0 +1,159 @@
+//! Removing entries. Where lower has a visible object of that name a whiteout takes its place; where it has a hidden one or none,
+//! the name is simply free again, so that a removal by the agent never becomes the removal of a hidden file. A directory in
+//! which only hidden entries remain counts as empty.
+
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+
+use super::node::{Gone, Node};
+use super::resolve::Found;
+use super::{Exclusive, NodeId, Notice, View};
+use crate::path::{Name, RelPath};
+use crate::sys::{self, Errno, Result};
+
+impl View {
+    /// Removes a name of anything but a directory.
+    ///
+    /// # Errors
+    /// `ENOENT`, `EISDIR`, `EROFS`; the errno of the calls in upper.
+    pub fn unlink(&self, parent: NodeId, name: &Name) -> Result<()> {
+        let ns = self.exclusive()?;
+        let parent = self.dir_node(parent)?;
+        let found = self.resolve(&parent, name)?.ok_or(Errno::NOENT)?;
+        if found.stat()?.is_dir() {
+            return Err(Errno::ISDIR);
+        }
+        self.take_away(&ns, &parent, name, &found)
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTDIR`, `ENOTEMPTY`, `EROFS`; the errno of the calls in upper.
+    pub fn rmdir(&self, parent: NodeId, name: &Name) -> Result<()> {
+        let ns = self.exclusive()?;
+        let parent = self.dir_node(parent)?;
+        let found = self.resolve(&parent, name)?.ok_or(Errno::NOENT)?;
+        if !found.stat()?.is_dir() {
+            return Err(Errno::NOTDIR);
+        }
+        let path = parent.path()?.join(name);
+        if !self.is_empty(&path, &found)? {
+            return Err(Errno::NOTEMPTY);
+        }
+        self.take_away(&ns, &parent, name, &found)
+    }
+
+    fn take_away(&self, ns: &Exclusive<'_>, parent: &Arc<Node>, name: &Name, found: &Found) -> Result<()> {
+        let path = parent.path()?.join(name);
+        let below = self.shown_lower(parent, &path)?;
+        let leaving = self.before_loss(parent, name, found)?;
+        if below.is_some() {
+            self.record_base(parent, &path)?;
+            self.copy_up_dir(ns, parent)?;
+            self.upper.whiteout(&path)?;
+        } else {
+            self.upper.remove(&path)?;
+        }
+        self.after_loss(parent, name, leaving);
+        Ok(())
+    }
+
+    /// The node that is about to lose a name, with what it needs if it was the last.
+    pub(super) fn before_loss(
+        &self,
+        parent: &Node,
+        name: &Name,
+        found: &Found,
+    ) -> Result<Option<(Arc<Node>, Gone)>> {
+        let Some(node) = self.known_node(found)? else { return Ok(None) };
+        let stat = *found.stat()?;
+        let last = node.known_names() <= 1;
+        let mut gone = Gone { stat, file: None };
+        if stat.is_file() && last && (found.upper.is_none() || stat.nlink <= 1) {
+            gone.file = Some(match found.upper {
+                Some(_) => self.upper_file_locked(&node)?,
+                None => Arc::new(self.lower().open_file(&parent.path()?.join(name))?),
+            });
+        }
+        if found.upper.is_none() && stat.nlink > 1 {
+            self.links_were_touched();
+        }
+        Ok(Some((node, gone)))
+    }
+
+    pub(super) fn after_loss(&self, parent: &Arc<Node>, name: &Name, leaving: Option<(Arc<Node>, Gone)>) {
+        parent.entries_changed();
+        let Some((node, gone)) = leaving else { return };
+        let links_left = gone.stat.nlink > 1 && !node.is_dir();
+        node.remove_name(parent.id, name, gone);
+        self.files.drop_node(node.id);
+        if links_left {
+            self.find_another_name(&node, parent, name);
+            self.notices.push(Notice::Attributes(node.id));
+        }
+    }
+
+    /// A file lost the only name known here but has others on disk: one of them, if it can be found, is its name now.
+    fn find_another_name(&self, node: &Arc<Node>, parent: &Node, lost: &Name) {
+        if !node.is_unlinked() {
+            return;
+        }
+        let lower_names = match node.gone() {
+            Some(gone) if !node.is_upper() => self.judge.names(&gone.stat).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let lost = parent.path().map(|p| p.join(lost));
+        for path in lower_names {
+            if Ok(&path) == lost.as_ref() || self.is_covered(&path) {
+                continue;
+            }
+            if let (Some(dir), Some(name)) = (self.walk_known(path.parent()), path.file_name()) {
+                node.add_name(&dir, &name);
+                return;
+            }
+        }
+    }
+
+    /// The node of a directory by its path, if the kernel knows it and all above it.
+    fn walk_known(&self, path: Option<RelPath>) -> Option<Arc<Node>> {
+        let path = path?;
+        let mut node = self.node(super::ROOT).ok()?;
+        for component in path.components() {
+            let found = self.resolve(&node, &Name::new(component).ok()?).ok()??;
+            node = self.known_node(&found).ok()??;
+        }
+        Some(node)
+    }
+
+    /// Whether merged shows nothing in a directory.
+    pub(super) fn is_empty(&self, path: &RelPath, found: &Found) -> Result<bool> {
+        let mut decided = Vec::new();
+        if found.upper.is_some() {
+            for entry in self.upper.list(path)? {
+                let dir = sys::open_dir(self.upper.as_fd(), path)?;
+                if self.upper.entry_at(dir.as_fd(), &entry.name)?.stat().is_some() {
+                    return Ok(false);
+                }
+                decided.push(entry.name);
+            }
+        }
+        if found.lower.is_none() {
+            return Ok(true);
+        }
+        let below = match self.lower().list(path) {
+            Err(errno) if sys::is_absent(errno) => return Ok(true),
+            other => other?,
+        };
+        for entry in below {
+            if decided.contains(&entry.name) {
+                continue;
+            }
+            let child = path.join(&Name::new(&entry.name).map_err(|_| Errno::INVAL)?);
+            if self.judged(&child, &self.lower().stat(&child)?).is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,109 @@
+//! Changing attributes: mode, owner, size, times. Every change makes the object upper's first; truncation copies no more than
+//! what is left.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::file::cleared_setid;
+use super::node::Node;
+use super::{NodeId, ROOT, View};
+use crate::sys::{self, Errno, Result, Stat, Time};
+
+/// A time to set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetTime {
+    /// The time of the change.
+    Now,
+    /// This one.
+    At(Time),
+}
+
+/// What is to change; `None` stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SetAttr {
+    /// Permission bits with setuid, setgid, sticky.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Length in bytes, for a regular file.
+    pub size: Option<u64>,
+    /// Access time.
+    pub atime: Option<SetTime>,
+    /// Modification time.
+    pub mtime: Option<SetTime>,
+}
+
+impl View {
+    /// Changes attributes and returns the new ones.
+    ///
+    /// # Errors
+    /// `EROFS`, `EINVAL`, `EISDIR`; the errno of copy-up or of the call.
+    pub fn setattr(&self, id: NodeId, set: &SetAttr) -> Result<Stat> {
+        let node = self.node(id)?;
+        if let Some(size) = set.size {
+            self.truncate(&node, size)?;
+        }
+        let rest = SetAttr { size: None, ..*set };
+        if rest != SetAttr::default() {
+            let ns = self.exclusive()?;
+            self.copy_up(&ns, &node, None)?;
+            let fd = self.attribute_fd(&node)?;
+            change(&fd, &rest)?;
+        }
+        self.getattr(id)
+    }
+
+    fn truncate(&self, node: &Arc<Node>, size: u64) -> Result<()> {
+        if node.is_dir() {
+            return Err(Errno::ISDIR);
+        }
+        let file = self.writable(node, Some(size))?;
+        rustix::fs::ftruncate(&*file, size)?;
+        super::file::drop_setid(&file)
+    }
+
+    fn attribute_fd(&self, node: &Arc<Node>) -> Result<OwnedFd> {
+        if node.id == ROOT {
+            return sys::reopen(self.upper.as_fd(), rustix::fs::OFlags::PATH);
+        }
+        match node.gone() {
+            Some(gone) => {
+                let file = gone.file.ok_or(Errno::NOENT)?;
+                rustix::io::fcntl_dupfd_cloexec(&*file, 0)
+            }
+            None => sys::open_path(self.upper.as_fd(), &node.path()?),
+        }
+    }
+}
+
+fn change(fd: &OwnedFd, set: &SetAttr) -> Result<()> {
+    let before = sys::stat_fd(fd.as_fd())?;
+    if set.uid.is_some() || set.gid.is_some() {
+        sys::set_owner(fd.as_fd(), set.uid, set.gid)?;
+        // chown(2) takes setuid and setgid from an executable file; a privileged daemon has to do it itself.
+        let cleared = cleared_setid(before.mode);
+        if set.mode.is_none() && before.is_file() {
+            sys::set_mode(fd.as_fd(), cleared)?;
+        }
+    }
+    if let Some(mode) = set.mode {
+        sys::set_mode(fd.as_fd(), mode)?;
+    }
+    if set.atime.is_some() || set.mtime.is_some() {
+        sys::set_times(fd.as_fd(), set.atime.map(time), set.mtime.map(time))?;
+    }
+    Ok(())
+}
+
+fn time(set: SetTime) -> Time {
+    match set {
+        SetTime::At(time) => time,
+        SetTime::Now => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            Time { sec: i64::try_from(now.as_secs()).unwrap_or(i64::MAX), nsec: now.subsec_nanos() }
+        }
+    }
+}
