@@ -42,5 +42,6 @@ pub mod judge;
 pub mod layer;
 pub mod path;
 pub mod policy;
+pub mod session;
 pub mod sys;
 pub mod view;

@@ -193,6 +193,24 @@ impl fmt::Display for RelPath {
     }
 }
 
+/// Bytes from outside (paths of the host, names of mounts) as they may be shown: harmless text as it is, the rest escaped.
+#[derive(Debug, Clone, Copy)]
+pub struct Escaped<'a>(pub &'a [u8]);
+
+impl<'a> Escaped<'a> {
+    /// Of a path of the host.
+    #[must_use]
+    pub fn path(path: &'a std::path::Path) -> Self {
+        Self(path.as_os_str().as_bytes())
+    }
+}
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        display_bytes(self.0, f)
+    }
+}
+
 /// Text as it is, where it is harmless on a terminal; control characters, what is not UTF-8, and characters that
 /// reorder or hide text (bidirectional controls, zero-width) come escaped.
 fn display_bytes(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {

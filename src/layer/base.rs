@@ -38,6 +38,18 @@ impl BaseStore {
     /// # Errors
     /// Any IO error but a missing log.
     pub fn open(dir: &Path) -> io::Result<Self> {
+        Self::open_as(dir, true)
+    }
+
+    /// Opens the store while another process appends to it: what is damaged in its log is left for that one to repair.
+    ///
+    /// # Errors
+    /// As [`BaseStore::open`].
+    pub fn open_beside(dir: &Path) -> io::Result<Self> {
+        Self::open_as(dir, false)
+    }
+
+    fn open_as(dir: &Path, repair: bool) -> io::Result<Self> {
         fs::create_dir_all(dir.join("content"))?;
         let path = dir.join("log");
         let bytes = match fs::read(&path) {
@@ -46,7 +58,7 @@ impl BaseStore {
         };
         let (known, lines, damaged) = read_log(&bytes);
         // Rewritten when damaged (a torn tail must not run into the next line) or when mostly superseded.
-        if damaged > 0 || lines > 1000 + 4 * known.len() {
+        if repair && (damaged > 0 || lines > 1000 + 4 * known.len()) {
             write_log(&path, &known)?;
         }
         let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;

@@ -14,5 +14,5 @@ pub use base::BaseStore;
 pub use lower::LowerDir;
 pub use mark::{MARK_PREFIX, OPAQUE, ORIGIN, OVERLAY_PREFIX, Origin, Stamp, is_private_xattr};
 pub use upper::{Staged, UpperDir, UpperEntry, is_whiteout};
-pub use upper_edit::{mark_opaque, mark_origin};
+pub use upper_edit::{mark_opaque, mark_origin, remove_tree};
 pub use watch::{Event, Watcher};

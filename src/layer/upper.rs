@@ -82,6 +82,18 @@ impl UpperDir {
     /// # Errors
     /// The errno of open(2); `EXDEV` if they are on different file systems.
     pub fn open(upper: &Path, work: &Path) -> Result<Self> {
+        let this = Self::open_beside(upper, work)?;
+        for entry in sys::list_dir(this.work.as_fd())? {
+            super::upper_edit::remove_tree(this.work.as_fd(), &entry.name)?;
+        }
+        Ok(this)
+    }
+
+    /// Opens both directories while another process has them open, too: `work` is left as it is.
+    ///
+    /// # Errors
+    /// As [`UpperDir::open`].
+    pub fn open_beside(upper: &Path, work: &Path) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let root = rfs::open(upper, flags, Mode::empty())?;
         let work = rfs::open(work, flags, Mode::empty())?;
@@ -89,11 +101,7 @@ impl UpperDir {
             return Err(Errno::XDEV);
         }
         let privileged = rustix::process::geteuid().is_root();
-        let this = Self { root, work, next: AtomicU64::new(0), privileged };
-        for entry in sys::list_dir(this.work.as_fd())? {
-            super::upper_edit::remove_tree(this.work.as_fd(), &entry.name)?;
-        }
-        Ok(this)
+        Ok(Self { root, work, next: AtomicU64::new(0), privileged })
     }
 
     /// Whether files can be given to other owners.

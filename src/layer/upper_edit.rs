@@ -236,7 +236,10 @@ pub fn mark_origin(fd: BorrowedFd<'_>, origin: &Origin) -> Result<()> {
 }
 
 /// Deletes an entry and all beneath it, without following links. Directories that their owner closed are opened first.
-pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+///
+/// # Errors
+/// The errno of the failing call; what was deleted until then is gone.
+pub fn remove_tree(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     match unlink(dir, name) {
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(Errno::NOENT) => return Ok(()),

@@ -1,0 +1,34 @@
+//! Where things live and who holds them: the state directory, one directory a session in it, the lock that its daemon holds,
+//! the control socket through which other processes ask it to pause or to unmount. It promises that a session is made whole
+//! or not at all, that at most one process changes its layers, and that a damaged file is named in an error and left as it
+//! is. It refuses to guess: a name that fits several sessions is an error that lists them.
+
+#![expect(dead_code, reason = "mount and its daemon use the rest")]
+
+pub mod control;
+mod create;
+mod error;
+mod hold;
+mod lock;
+mod mounts;
+mod name;
+mod options;
+mod record;
+mod resolve;
+mod state;
+mod store;
+
+pub use create::{Broken, Listing};
+pub use error::{Candidate, Failure, SessionError};
+pub use hold::Hold;
+pub use lock::SessionLock;
+pub use mounts::{MountEntry, mount_table};
+pub use name::SessionName;
+pub use options::{PolicyOption, PolicySource};
+pub use record::{MountKind, MountRecord, SessionRecord};
+pub use resolve::{find, resolve};
+pub use state::{Config, ConfigDir, StateDir};
+pub use store::{Layers, Session, SessionState};
+
+/// The result of what this module does.
+pub type Result<T> = std::result::Result<T, SessionError>;
