@@ -1,23 +1,17 @@
 //! Puts a [`Policy`] together from the built-in rules, the user's, the workspace's and the command line.
 
-use std::collections::BTreeSet;
-
+use super::options::{self, Choice, Options};
+use super::paths::{self, PathRules};
 use super::rules::{Registry, RuleError, RuleText};
+use super::ruleset::{RuleSet, builtin_texts};
 use super::{Origin, Policy, RuleInfo, detect};
 
 /// Collects rules; [`PolicyBuilder::build`] compiles them.
 #[derive(Debug, Clone, Default)]
 pub struct PolicyBuilder {
     texts: Vec<RuleText>,
-    options: Vec<(PathOption, String)>,
+    options: Vec<(Choice, String)>,
     strict: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PathOption {
-    Hide,
-    Redact,
-    Show,
 }
 
 impl PolicyBuilder {
@@ -28,7 +22,8 @@ impl PolicyBuilder {
     }
 
     /// Adds a user's rule file. It may add rules, replace one by its id (fields left out are inherited), switch some off
-    /// (`disable = ["id"]`), and turn `hide` into `redact` or `clear`. A later file wins over an earlier one.
+    /// (`disable = ["id"]`), turn `hide` into `redact` or `clear`, and name more ignore files (`ignore-files = [".gitignore"]`).
+    /// A later file wins over an earlier one.
     ///
     /// # Errors
     /// [`RuleError`] names the file (`source`, as shown to people), the line and the rule.
@@ -36,7 +31,7 @@ impl PolicyBuilder {
         self.add(text, source, Origin::User)
     }
 
-    /// Adds a rule file found in the workspace (`.scrubfs.toml`). It may only hide or redact more.
+    /// Adds a rule file found in the workspace ([`super::WORKSPACE_RULES`]). It may only hide or redact more.
     ///
     /// # Errors
     /// [`RuleError`] if it cannot be read whole or tries to show something.
@@ -50,7 +45,7 @@ impl PolicyBuilder {
     /// # Errors
     /// [`RuleError`] if the pattern is malformed.
     pub fn hide(&mut self, pattern: &str) -> Result<&mut Self, RuleError> {
-        self.option(PathOption::Hide, pattern)
+        self.option(Choice::Hide, pattern)
     }
 
     /// Redacts what matches a gitignore-style pattern (`--redact`).
@@ -58,7 +53,7 @@ impl PolicyBuilder {
     /// # Errors
     /// [`RuleError`] if the pattern is malformed.
     pub fn redact(&mut self, pattern: &str) -> Result<&mut Self, RuleError> {
-        self.option(PathOption::Redact, pattern)
+        self.option(Choice::Redact, pattern)
     }
 
     /// Shows what matches a gitignore-style pattern, with nothing masked (`--show`).
@@ -66,7 +61,7 @@ impl PolicyBuilder {
     /// # Errors
     /// [`RuleError`] if the pattern is malformed.
     pub fn show(&mut self, pattern: &str) -> Result<&mut Self, RuleError> {
-        self.option(PathOption::Show, pattern)
+        self.option(Choice::Show, pattern)
     }
 
     /// Turns the entropy-based generic rules on (`--strict`).
@@ -80,47 +75,89 @@ impl PolicyBuilder {
     /// # Errors
     /// [`RuleError`] for the first rule that does not compile.
     pub fn build(&self) -> Result<Policy, RuleError> {
-        let mut registry = Registry::new(BTreeSet::new());
-        if !registry.disabled("dotenv") {
-            registry.add(RuleInfo {
-                id: "dotenv".into(),
-                source: "built-in paths.toml".into(),
-                line: 1,
-                why: "".into(),
-                origin: Origin::BuiltIn,
-            });
+        let mut set = RuleSet::builtin()?;
+        // The user's word on built-in rules first, so that the order in which files were found does not matter.
+        for origin in [Origin::User, Origin::Workspace] {
+            self.texts.iter().filter(|t| t.origin == origin).try_for_each(|text| set.add(text))?;
         }
+        let mut registry = Registry::new(set.disabled());
+        let mut home = Vec::new();
+        let mut rules = Vec::new();
+        for rule in std::mem::take(&mut set.paths) {
+            if rule.info.origin != Origin::Workspace && registry.disabled(&rule.info.id) {
+                continue;
+            }
+            let id = registry.add(rule.info.clone());
+            if rule.home {
+                home.extend(rule.patterns.iter().map(|(pattern, _)| (pattern.clone(), id)));
+            }
+            rules.push((id, rule));
+        }
+        let paths = PathRules::new(&rules);
+        let mut options = Vec::new();
+        for (position, (choice, pattern)) in (1..).zip(&self.options) {
+            let id = registry.add(RuleInfo {
+                id: pattern.as_str().into(),
+                source: choice.option().into(),
+                line: position,
+                why: "named on the command line".into(),
+                origin: Origin::CommandLine,
+            });
+            options.push((*choice, pattern.clone(), id));
+        }
+        let options = Options::new(&options, &paths)?;
         let content = detect::Detector::build(&self.texts, self.strict, &mut registry)?;
-        Ok(Policy { rules: registry.into_rules(), content, digest: self.digest() })
+        if let Some(id) = registry.unknown().next() {
+            return Err(set.unknown_id(id));
+        }
+        Ok(Policy {
+            rules: registry.into_rules(),
+            paths: Some(paths),
+            options,
+            content,
+            home,
+            ignore_files: set.ignore_files,
+            digest: self.digest(),
+        })
     }
 
     fn add(&mut self, text: &str, source: &str, origin: Origin) -> Result<&mut Self, RuleError> {
-        self.texts.push(RuleText { text: text.into(), file: source.into(), origin });
+        let text = RuleText { text: text.into(), file: source.into(), origin };
+        // Read now, so that the error comes where the file is named; what it means beside other files comes out in `build`.
+        text.parse()?;
+        self.texts.push(text);
         Ok(self)
     }
 
-    fn option(&mut self, option: PathOption, pattern: &str) -> Result<&mut Self, RuleError> {
-        self.options.push((option, pattern.into()));
+    fn option(&mut self, choice: Choice, pattern: &str) -> Result<&mut Self, RuleError> {
+        let position = u32::try_from(self.options.len()).unwrap_or(u32::MAX).saturating_add(1);
+        options::check(choice, pattern, position)?;
+        self.options.push((choice, pattern.into()));
         Ok(self)
     }
 
     fn digest(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&detect::VERSION.to_le_bytes());
-        for (name, text) in detect::BUILTIN {
-            hasher.update(blake3::hash(name.as_bytes()).as_bytes());
-            hasher.update(blake3::hash(text.as_bytes()).as_bytes());
+        let mut part = |bytes: &[u8]| {
+            hasher.update(blake3::hash(bytes).as_bytes());
+        };
+        part(env!("CARGO_PKG_VERSION").as_bytes());
+        part(&[paths::VERSION, detect::VERSION].map(u32::to_le_bytes).concat());
+        for (name, text) in builtin_texts() {
+            part(name.as_bytes());
+            part(text.as_bytes());
         }
         for RuleText { text, file, origin } in &self.texts {
-            hasher.update(&[*origin as u8]);
-            hasher.update(blake3::hash(file.as_bytes()).as_bytes());
-            hasher.update(blake3::hash(text.as_bytes()).as_bytes());
+            part(&[*origin as u8]);
+            part(file.as_bytes());
+            part(text.as_bytes());
         }
-        for (option, pattern) in &self.options {
-            hasher.update(&[*option as u8]);
-            hasher.update(blake3::hash(pattern.as_bytes()).as_bytes());
+        part(b"options");
+        for (choice, pattern) in &self.options {
+            part(choice.option().as_bytes());
+            part(pattern.as_bytes());
         }
-        hasher.update(&[u8::from(self.strict)]);
+        part(&[u8::from(self.strict)]);
         *hasher.finalize().as_bytes()
     }
 }

@@ -9,6 +9,9 @@ pub(super) const VERSION: u32 = 0;
 /// The built-in rule files of the content side, for the digest: name as shown to people, text.
 pub(super) const BUILTIN: &[(&str, &str)] = &[];
 
+/// The names of the tables in rule files that are this module's.
+pub(super) const TABLES: &[&str] = &["token", "keyname", "allow"];
+
 /// The compiled content rules.
 #[derive(Debug, Default)]
 pub(super) struct Detector {}

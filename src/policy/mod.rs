@@ -14,16 +14,28 @@
 //! entry itself wins over one that names a directory above it, and among these the last one given. A name that is a backup, swap
 //! or autosave file of a hidden or redacted name is judged by that name (see `backup`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::path::RelPath;
 
+mod backup;
 mod builder;
 mod detect;
+mod ignore_files;
+mod options;
+#[cfg(test)]
+mod pack_tests;
+mod paths;
+mod pattern;
 mod redact;
 mod rules;
+mod ruleset;
 
 pub use builder::PolicyBuilder;
+pub use ignore_files::{
+    IGNORE_FILE_MAX, IGNORE_FILES, IgnoreFile, IgnoreWarning, WORKSPACE_RULES, is_ignore_file,
+};
 pub use redact::{Mask, Masker, Masks, Restored, restore};
 pub use rules::RuleError;
 
@@ -190,6 +202,11 @@ pub struct Span {
 #[derive(Debug)]
 pub struct Policy {
     rules: Vec<RuleInfo>,
+    /// `None`: the built-in rules do not compile, and everything is hidden.
+    paths: Option<paths::PathRules>,
+    options: options::Options,
+    home: Vec<(Arc<str>, RuleId)>,
+    ignore_files: BTreeSet<String>,
     content: detect::Detector,
     digest: [u8; 32],
 }
@@ -209,16 +226,25 @@ impl Policy {
 
     /// What is left when the built-in rules do not compile, which a test rules out: everything is hidden.
     fn hide_all() -> Self {
-        Self { rules: Vec::new(), content: detect::Detector::default(), digest: [0; 32] }
+        Self {
+            rules: Vec::new(),
+            paths: None,
+            options: options::Options::default(),
+            home: Vec::new(),
+            ignore_files: BTreeSet::new(),
+            content: detect::Detector::default(),
+            digest: [0; 32],
+        }
     }
 
     /// Judges an entry by its path below the workspace's root. Only the entry itself is judged: that none of its parents is
     /// hidden is the caller's to know, or to ask with [`Policy::path_and_parents`].
     #[must_use]
-    pub fn path(&self, path: &RelPath, _kind: Kind) -> PathVerdict {
-        match path.as_bytes().rsplit(|b| *b == b'/').next() {
-            Some(b".env") => PathVerdict { action: PathAction::Hide, rule: Some(RuleId(0)) },
-            _ => PathVerdict { action: PathAction::Plain, rule: None },
+    pub fn path(&self, path: &RelPath, kind: Kind) -> PathVerdict {
+        match &self.paths {
+            None => PathVerdict { action: PathAction::Hide, rule: None },
+            Some(_) if path.is_root() => PathVerdict { action: PathAction::Plain, rule: None },
+            Some(paths) => self.options.judge(path.as_bytes(), kind, paths),
         }
     }
 
@@ -230,6 +256,18 @@ impl Policy {
             .map(|dir| self.path(&dir, Kind::Dir))
             .find(|v| v.action == PathAction::Hide)
             .unwrap_or_else(|| self.path(path, kind))
+    }
+
+    /// Whether an entry of this name is an ignore file: one of [`IGNORE_FILES`], or one that the rules name.
+    #[must_use]
+    pub fn is_ignore_file(&self, name: &[u8]) -> bool {
+        is_ignore_file(name) || self.ignore_files.iter().any(|known| known.as_bytes() == name)
+    }
+
+    /// What matters in the user's home directory: patterns relative to it, in the syntax of rule files (`.ssh/`, `.netrc`,
+    /// `.config/gh/hosts.yml`), and their rules.
+    pub fn home_rules(&self) -> impl Iterator<Item = (&str, RuleId)> {
+        self.home.iter().map(|(pattern, id)| (pattern.as_ref(), *id))
     }
 
     /// Whether ignore files have no say about an entry with this verdict, because the command line named it.

@@ -1,0 +1,335 @@
+//! The matcher of path rules. It runs for every name that is looked up or listed, so it tries few patterns: by the exact name, by
+//! the last extension, by the first or last letter, and the few that have none of these. Directories of a pattern are looked at
+//! only where the name fits. Among the rules of one level exceptions win, then the most
+//! hiding rule, then one that is not generic, then the first in the file.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::backup::{self, Copy};
+use super::pattern::{Folded, Part, Pattern, split};
+use super::rules::{Action, Only};
+use super::ruleset::PathRule;
+use super::{Format, Kind, Origin, PathAction, PathVerdict, RuleId};
+
+/// Counts up whenever the same rules judge a path otherwise than before.
+pub(super) const VERSION: u32 = 1;
+
+/// Compiled path rules.
+#[derive(Debug, Default)]
+pub(super) struct PathRules {
+    rules: Vec<Rule>,
+    patterns: Vec<Entry>,
+    exact: Buckets,
+    extension: Buckets,
+    first: HashMap<u8, Vec<u32>, Fast>,
+    last: HashMap<u8, Vec<u32>, Fast>,
+    other: Vec<u32>,
+    /// Patterns that end in `**`, by the directory above it.
+    beneath: Buckets,
+    /// First letters of the keys of `beneath`, so that most directory names cost one test of a bit.
+    beneath_first: [u64; 4],
+    beneath_other: Vec<u32>,
+}
+
+type Buckets = HashMap<Box<[u8]>, Vec<u32>, Fast>;
+type Fast = BuildHasherDefault<Fnv>;
+
+#[derive(Debug)]
+struct Rule {
+    id: RuleId,
+    action: Action,
+    origin: Origin,
+    kind: Option<Only>,
+    format: Option<Format>,
+    except: Vec<Pattern>,
+    generic: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    pattern: Pattern,
+    rule: u32,
+}
+
+/// The best rule so far of the user's and built-in ones, and of the workspace's.
+#[derive(Debug, Clone, Copy, Default)]
+struct Best {
+    main: Option<u32>,
+    workspace: Option<u32>,
+}
+
+impl PathRules {
+    /// Compiles rules; `ids` gives each its id.
+    pub(super) fn new(rules: &[(RuleId, PathRule)]) -> Self {
+        let mut compiled = Self::default();
+        for (id, rule) in rules {
+            let index = u32::try_from(compiled.rules.len()).unwrap_or(u32::MAX);
+            compiled.rules.push(Rule {
+                id: *id,
+                action: rule.action,
+                origin: rule.info.origin,
+                kind: rule.kind,
+                format: rule.format,
+                except: rule.except.clone(),
+                generic: rule.generic,
+            });
+            for pattern in rule.patterns.iter().flat_map(|(_, patterns)| patterns) {
+                compiled.insert(pattern.clone(), index);
+            }
+        }
+        compiled
+    }
+
+    fn insert(&mut self, pattern: Pattern, rule: u32) {
+        let at = u32::try_from(self.patterns.len()).unwrap_or(u32::MAX);
+        match pattern.last() {
+            Part::Literal(name) => self.exact.entry(name.clone()).or_default().push(at),
+            Part::Wild(wild) => match (last_dot(&wild.suffix), wild.suffix.last(), wild.prefix.first()) {
+                (Some(extension), _, _) => self.extension.entry(extension.into()).or_default().push(at),
+                (None, Some(letter), _) => self.last.entry(*letter).or_default().push(at),
+                (None, None, Some(letter)) => self.first.entry(*letter).or_default().push(at),
+                (None, None, None) => self.other.push(at),
+            },
+            Part::Glob(_) => self.other.push(at),
+            Part::Any => match pattern.beneath() {
+                Some(Part::Literal(name)) => {
+                    if let Some(letter) = name.first()
+                        && let Some(word) = self.beneath_first.get_mut(usize::from(letter >> 6))
+                    {
+                        *word |= 1 << (letter & 63);
+                    }
+                    self.beneath.entry(name.clone()).or_default().push(at);
+                }
+                Some(_) | None => self.beneath_other.push(at),
+            },
+        }
+        self.patterns.push(Entry { pattern, rule });
+    }
+
+    /// What the rules say about a path, copies of known names included.
+    pub(super) fn judge(&self, path: &[u8], kind: Kind) -> PathVerdict {
+        let folded = Folded::new(path);
+        let own = self.decide(self.best(&folded, kind), kind, path);
+        match own.action {
+            PathAction::Hide | PathAction::Open | PathAction::Clear => return own,
+            PathAction::Plain | PathAction::Gate | PathAction::Redact(_) => {}
+        }
+        if kind == Kind::Dir {
+            return own;
+        }
+        let original = backup::originals(folded.name(), |name, copy| {
+            let best = self.best(&folded.sibling(name), Kind::File);
+            let verdict = self.decide(best, Kind::File, name);
+            let generic =
+                verdict.rule.and_then(|id| self.rules.iter().find(|r| r.id == id)).is_some_and(|r| r.generic);
+            copy_action(verdict.action, generic, copy).map(|action| PathVerdict { action, ..verdict })
+        });
+        match original {
+            Some(copy) if strictness(copy.action) > strictness(own.action) => at_kind(copy, kind),
+            Some(_) | None => own,
+        }
+    }
+
+    /// The format in which a file is to be masked: that of the rule which knows it, or the one its name suggests.
+    pub(super) fn format(&self, path: &[u8]) -> Format {
+        let folded = Folded::new(path);
+        let best = self.best(&folded, Kind::File);
+        let known = [best.main, best.workspace].into_iter().flatten().find_map(|at| self.rule(at)?.format);
+        known
+            .or_else(|| {
+                backup::originals(folded.name(), |name, copy| {
+                    let at =
+                        self.best(&folded.sibling(name), Kind::File).main.filter(|_| copy == Copy::Same)?;
+                    self.rule(at)?.format
+                })
+            })
+            .unwrap_or_else(|| format_of_name(folded.name()))
+    }
+
+    fn rule(&self, at: u32) -> Option<&Rule> {
+        self.rules.get(at as usize)
+    }
+
+    fn best(&self, path: &Folded<'_>, kind: Kind) -> Best {
+        let mut best = Best::default();
+        let name = path.name();
+        let mut consider = |list: Option<&Vec<u32>>, known: bool| {
+            for at in list.into_iter().flatten() {
+                self.consider(*at, known, path, kind, &mut best);
+            }
+        };
+        consider(self.exact.get(name), true);
+        consider(last_dot(name).and_then(|extension| self.extension.get(extension)), false);
+        consider(name.first().and_then(|letter| self.first.get(letter)), false);
+        consider(name.last().and_then(|letter| self.last.get(letter)), false);
+        consider(Some(&self.other), false);
+        if !self.beneath.is_empty() {
+            let mut dir = path.dir();
+            while !dir.is_empty() {
+                let (parent, name) = split(dir);
+                let letter = name.first().copied().unwrap_or_default();
+                let word = self.beneath_first.get(usize::from(letter >> 6)).copied().unwrap_or_default();
+                if word & (1 << (letter & 63)) != 0 {
+                    consider(self.beneath.get(name), true);
+                }
+                dir = parent;
+            }
+        }
+        consider(Some(&self.beneath_other), true);
+        best
+    }
+
+    fn consider(&self, at: u32, known: bool, path: &Folded<'_>, kind: Kind, best: &mut Best) {
+        let Some(entry) = self.patterns.get(at as usize) else { return };
+        let Some(rule) = self.rule(entry.rule) else { return };
+        let slot = if rule.origin == Origin::Workspace { &mut best.workspace } else { &mut best.main };
+        if let Some(better) = slot.and_then(|at| Some((at, self.rule(at)?)))
+            && (rank(better.1), std::cmp::Reverse(better.0)) >= (rank(rule), std::cmp::Reverse(entry.rule))
+        {
+            return;
+        }
+        let maybe_dir = matches!(kind, Kind::Dir | Kind::Symlink);
+        let fits = match (rule.kind, rule.action) {
+            (Some(Only::File), _) => kind != Kind::Dir,
+            (Some(Only::Dir), _) => maybe_dir,
+            (None, Action::Hide | Action::Open | Action::Clear) => true,
+            (None, Action::Gate | Action::Redact) => kind != Kind::Dir,
+        };
+        let matches = match known {
+            true => entry.pattern.matches_rest(path, maybe_dir),
+            false => entry.pattern.matches(path, maybe_dir),
+        };
+        if fits && matches && !rule.except.iter().any(|e| e.matches(path, maybe_dir)) {
+            *slot = Some(entry.rule);
+        }
+    }
+
+    /// Turns the best rules into a verdict: the workspace's counts where it hides more.
+    fn decide(&self, best: Best, kind: Kind, path: &[u8]) -> PathVerdict {
+        let verdict = |at: Option<u32>| match at.and_then(|at| self.rule(at)) {
+            Some(rule) => at_kind(PathVerdict { action: action_of(rule, path), rule: Some(rule.id) }, kind),
+            None => PathVerdict { action: PathAction::Plain, rule: None },
+        };
+        let (main, workspace) = (verdict(best.main), verdict(best.workspace));
+        if strictness(workspace.action) > strictness(main.action) && workspace.action != PathAction::Plain {
+            workspace
+        } else {
+            main
+        }
+    }
+}
+
+/// The user's rules before the built-in ones; then exceptions, then what hides more, then what is not generic.
+fn rank(rule: &Rule) -> u8 {
+    let action = match rule.action {
+        Action::Clear => 10,
+        Action::Open => 8,
+        Action::Hide => 6,
+        Action::Gate => 4,
+        Action::Redact => 2 + u8::from(!rule.generic),
+    };
+    match rule.origin {
+        Origin::User => action + 16,
+        Origin::BuiltIn | Origin::Workspace | Origin::IgnoreFile | Origin::CommandLine => action,
+    }
+}
+
+/// How much an action hides.
+pub(super) fn strictness(action: PathAction) -> u8 {
+    match action {
+        PathAction::Clear => 0,
+        PathAction::Open => 1,
+        PathAction::Plain => 2,
+        PathAction::Redact(_) => 3,
+        PathAction::Gate => 4,
+        PathAction::Hide => 5,
+    }
+}
+
+fn action_of(rule: &Rule, path: &[u8]) -> PathAction {
+    match rule.action {
+        Action::Hide => PathAction::Hide,
+        Action::Gate => PathAction::Gate,
+        Action::Open => PathAction::Open,
+        Action::Clear => PathAction::Clear,
+        Action::Redact => {
+            PathAction::Redact(rule.format.unwrap_or_else(|| format_of_name(Folded::new(path).name())))
+        }
+    }
+}
+
+/// Only regular files have content that a rule can look into.
+fn at_kind(verdict: PathVerdict, kind: Kind) -> PathVerdict {
+    match (verdict.action, kind) {
+        (PathAction::Gate | PathAction::Redact(_), Kind::Dir | Kind::Symlink | Kind::Other) => {
+            PathVerdict { action: PathAction::Plain, rule: None }
+        }
+        _ => verdict,
+    }
+}
+
+/// What a copy of a file with this verdict deserves; `None` if the verdict says nothing about copies.
+fn copy_action(original: PathAction, generic: bool, copy: Copy) -> Option<PathAction> {
+    match (original, copy) {
+        (PathAction::Hide, _) => Some(PathAction::Hide),
+        (PathAction::Gate, Copy::Same) => Some(PathAction::Gate),
+        (PathAction::Gate, Copy::Other) => Some(PathAction::Hide),
+        (PathAction::Redact(format), Copy::Same) if generic => Some(PathAction::Redact(format)),
+        (PathAction::Redact(_), Copy::Other) if generic => None,
+        (PathAction::Redact(_), _) => Some(PathAction::Hide),
+        (PathAction::Open | PathAction::Clear, _) => Some(PathAction::Plain),
+        (PathAction::Plain, _) => None,
+    }
+}
+
+/// The format that a name's extension suggests; content rules alone where it suggests none.
+fn format_of_name(name: &[u8]) -> Format {
+    match last_dot(name).unwrap_or_default() {
+        b".env" => Format::Dotenv,
+        b".json" | b".jsonc" | b".jsonl" | b".json5" | b".ipynb" | b".har" => Format::Json,
+        b".yml" | b".yaml" => Format::Yaml,
+        b".toml" => Format::Toml,
+        b".ini" | b".cfg" => Format::Ini,
+        b".xml" | b".config" | b".plist" => Format::Xml,
+        b".properties" => Format::Properties,
+        b".tf" | b".tfvars" | b".hcl" => Format::Hcl,
+        b".sh" | b".bash" | b".zsh" | b".fish" => Format::Shell,
+        b".pem" | b".key" | b".crt" | b".cer" | b".asc" => Format::Pem,
+        b".php" => Format::Php,
+        b".py" => Format::Python,
+        b".rb" => Format::Ruby,
+        b".js" | b".ts" | b".mjs" | b".cjs" | b".jsx" | b".tsx" => Format::Javascript,
+        b".sql" => Format::Sql,
+        b".conf" | b".cnf" => Format::Conf,
+        b".http" | b".rest" => Format::Http,
+        _ => Format::Text,
+    }
+}
+
+/// The last extension with its dot.
+fn last_dot(name: &[u8]) -> Option<&[u8]> {
+    name.iter().rposition(|b| *b == b'.').and_then(|dot| name.get(dot..))
+}
+
+/// FNV-1a: names are short, and what is looked up by it are the rules' own keys, which no attacker chooses.
+#[derive(Debug)]
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
