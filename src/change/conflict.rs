@@ -13,6 +13,9 @@ pub enum Conflict {
     /// Edited in merged, gone in lower.
     #[error("it was edited here but deleted in the workspace since")]
     EditedHereDeletedThere,
+    /// Renamed in merged, gone in lower.
+    #[error("it was renamed here but deleted in the workspace since")]
+    RenamedHereDeletedThere,
     /// Both sides made it, with different content.
     #[error("it was added here and in the workspace, with different content")]
     AddedBoth,
@@ -47,6 +50,7 @@ impl Conflict {
             Self::EditedBoth => "edited-both",
             Self::DeletedHereEditedThere => "deleted-here-edited-there",
             Self::EditedHereDeletedThere => "edited-here-deleted-there",
+            Self::RenamedHereDeletedThere => "renamed-here-deleted-there",
             Self::AddedBoth => "added-both",
             Self::TypeAgainstContent => "type-against-content",
             Self::ModeBoth => "mode-both",

@@ -9,13 +9,33 @@
 
 use crate::layer::{Origin, Stamp};
 use crate::path::RelPath;
+use crate::policy::PathVerdict;
 use crate::sys::{Errno, FileType, Stat};
 
+mod auto_exec;
+mod compare;
 mod conflict;
 mod flag;
+mod git;
+mod ignores;
+mod rename;
+mod risk;
+mod scan;
+mod sides;
+mod text_risk;
+mod walk;
+
+#[cfg(test)]
+mod conflict_tests;
+#[cfg(test)]
+mod scan_tests;
+#[cfg(test)]
+mod testing;
 
 pub use conflict::Conflict;
 pub use flag::{Flag, Raised, UnknownFlag};
+pub use scan::scan;
+pub use sides::Sides;
 
 /// What happened to a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -74,6 +94,8 @@ pub struct Side {
     pub mode: u32,
     /// A symbolic link's target.
     pub target: Option<Box<[u8]>>,
+    /// On the old side: the path verdict under which lower's content is masked.
+    pub verdict: Option<PathVerdict>,
 }
 
 impl Side {
@@ -130,6 +152,9 @@ pub struct Change {
     pub base: Option<Origin>,
     /// Attributes that differ.
     pub attrs: AttrDiff,
+    /// Content differs between the sides; false for a pure rename and for attributes alone. Told only where both sides are of
+    /// one type.
+    pub edited: bool,
     /// A directory that comes or goes with what lies in it.
     pub implied: bool,
     /// Hidden entries of lower beneath a directory that is gone in merged: they stay where they are.
