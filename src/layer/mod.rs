@@ -11,7 +11,7 @@ mod upper_edit;
 mod watch;
 
 pub use base::BaseStore;
-pub use lower::LowerDir;
+pub use lower::{LowerDir, LowerList, LowerRef};
 pub use mark::{MARK_PREFIX, OPAQUE, ORIGIN, OVERLAY_PREFIX, Origin, Stamp, is_private_xattr};
 pub use upper::{Staged, UpperDir, UpperEntry, is_whiteout};
 pub use upper_edit::{mark_opaque, mark_origin, remove_tree};

@@ -1,7 +1,7 @@
 //! Listing a directory of merged. An entry's position is a keyed hash of its name, so positions stay true while entries come
 //! and go and between any two readers, and nothing has to be remembered: the copy kept of a large listing is only for speed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
@@ -152,23 +152,26 @@ impl View {
         Ok(dot && (from >= DOT_DOT || take(&line(DOT_DOT, b"..", parent))))
     }
 
+    /// The entries of a directory. A reader always comes back once more, to hear that there is nothing left, so the copy made for
+    /// its first piece is kept until then.
     fn listing(&self, node: &Arc<Node>, from: DirPosition) -> Result<Arc<Vec<Item>>> {
         let version = node.version();
-        if from > DOT_DOT
-            && let Some((at, items)) = self.listings.kept.lock().get(&node.id)
-            && *at == version
-        {
-            return Ok(Arc::clone(items));
+        if from > DOT_DOT {
+            let mut kept = self.listings.kept.lock();
+            if let Some((_, items)) = kept.get(&node.id).filter(|(at, _)| *at == version) {
+                let items = Arc::clone(items);
+                if items.last().is_none_or(|last| last.position <= from) {
+                    kept.remove(&node.id);
+                }
+                return Ok(items);
+            }
         }
         let items = Arc::new(self.merge(node)?);
         let mut kept = self.listings.kept.lock();
         if kept.len() >= KEPT_MAX {
             kept.clear();
         }
-        // A small listing fits into one answer; nobody comes back for it.
-        if items.len() > 16 {
-            kept.insert(node.id, (version, Arc::clone(&items)));
-        }
+        kept.insert(node.id, (version, Arc::clone(&items)));
         Ok(items)
     }
 
@@ -178,9 +181,9 @@ impl View {
         self.watch.directory(self, node);
         let mut items = Vec::new();
         let decided =
-            if node.is_upper() { self.merge_upper(node, &path, &mut items)? } else { HashMap::new() };
+            if node.is_upper() { self.merge_upper(node, &path, &mut items)? } else { HashSet::new() };
         if node.lower().is_some() {
-            self.merge_lower(&path, &decided, &mut items)?;
+            self.merge_lower(node, &path, &decided, &mut items)?;
         }
         items.sort_unstable_by_key(|i| i.position);
         Ok(items)
@@ -191,9 +194,9 @@ impl View {
         node: &Arc<Node>,
         path: &RelPath,
         items: &mut Vec<Item>,
-    ) -> Result<HashMap<Box<[u8]>, ()>> {
+    ) -> Result<HashSet<Box<[u8]>>> {
         let list = sys::open_list(self.upper.as_fd(), path)?;
-        let mut decided = HashMap::new();
+        let mut decided = HashSet::new();
         for entry in sys::list_dir(list.as_fd())? {
             let name = Name::new(&entry.name).map_err(|_| Errno::INVAL)?;
             let above = self.upper.entry_at(list.as_fd(), &entry.name)?;
@@ -212,15 +215,16 @@ impl View {
                     items.push(Item { position: self.listings.position(&entry.name), name, found });
                 }
             }
-            decided.insert(entry.name, ());
+            decided.insert(entry.name);
         }
         Ok(decided)
     }
 
     fn merge_lower(
         &self,
+        node: &Arc<Node>,
         path: &RelPath,
-        decided: &HashMap<Box<[u8]>, ()>,
+        decided: &HashSet<Box<[u8]>>,
         items: &mut Vec<Item>,
     ) -> Result<()> {
         let list = match self.lower().open_list(path) {
@@ -228,9 +232,11 @@ impl View {
             Err(errno) if sys::is_absent(errno) => return Ok(()),
             other => other?,
         };
+        // Watched before it is read: what changes in between is told, not missed.
+        self.watch.open_directory(node, &list);
         let entries = list.entries()?;
         for entry in entries {
-            if decided.contains_key(&entry.name) {
+            if decided.contains(&entry.name) {
                 continue;
             }
             let name = Name::new(&entry.name).map_err(|_| Errno::INVAL)?;

@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 
 use super::node::{Backing, Made, Node};
 use super::{NodeId, Notice, ROOT, View};
-use crate::layer::{Event, Watcher};
+use crate::layer::{Event, LowerList, Watcher};
 use crate::path::Name;
-use crate::sys::Errno;
+use crate::sys::{self, Errno};
 
 /// How long the watching thread sleeps at most before it looks whether the view is still there, in milliseconds.
 const NAP: i64 = 500;
@@ -56,24 +56,37 @@ impl Watch {
 
     /// Watches the lower directory of a node, once.
     pub(super) fn directory(&self, view: &View, node: &Arc<Node>) {
-        let Some(watcher) = &self.watcher else { return };
-        if node.lower().is_none() || self.watched.lock().by_node.contains_key(&node.id) {
-            return;
+        if self.wants(node) {
+            match node.path().and_then(|path| view.lower().open_list(&path)) {
+                Ok(list) => self.open_directory(node, &list),
+                // Removed on the host: the lookup that follows says so.
+                Err(errno) if sys::is_absent(errno) => {}
+                Err(errno) => self.incomplete(errno),
+            }
         }
-        let opened = node.path().and_then(|path| view.lower().open_list(&path));
-        let added = opened.and_then(|list| watcher.add(list.as_fd()));
-        match added {
+    }
+
+    /// As [`Watch::directory`], of a directory that is open already.
+    pub(super) fn open_directory(&self, node: &Arc<Node>, list: &LowerList) {
+        let Some(watcher) = self.watcher.as_ref().filter(|_| self.wants(node)) else { return };
+        match watcher.add(list.as_fd()) {
             Ok(watch) => {
                 let mut watched = self.watched.lock();
                 watched.by_watch.insert(watch, node.id);
                 watched.by_node.insert(node.id, watch);
             }
-            Err(errno) => {
-                if self.complete.swap(false, Ordering::Relaxed) {
-                    let limit = if errno == Errno::NOSPC { " (fs.inotify.max_user_watches)" } else { "" };
-                    tracing::warn!(%errno, "a directory is not watched{limit}: host changes show after a second");
-                }
-            }
+            Err(errno) => self.incomplete(errno),
+        }
+    }
+
+    fn wants(&self, node: &Node) -> bool {
+        self.watcher.is_some() && node.lower().is_some() && !self.watched.lock().by_node.contains_key(&node.id)
+    }
+
+    fn incomplete(&self, errno: Errno) {
+        if self.complete.swap(false, Ordering::Relaxed) {
+            let limit = if errno == Errno::NOSPC { " (fs.inotify.max_user_watches)" } else { "" };
+            tracing::warn!(%errno, "a directory is not watched{limit}: host changes show after a second");
         }
     }
 
