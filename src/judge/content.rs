@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Judge, Undecided, links::settled_before};
 use crate::layer::Stamp;
-use crate::policy::{Masker, Masks, PathAction, PathVerdict, Policy, WHOLE_MAX, WINDOW_OVERLAP};
+use crate::policy::{Masks, PathAction, PathVerdict, WHOLE_MAX, WINDOW_OVERLAP};
 use crate::sys::{self, Errno, Stat};
 
 /// Larger files are judged in blocks of this many bytes.
@@ -77,40 +77,88 @@ impl Contents {
         }
     }
 
-    pub(super) fn judge(
+    fn known(&self, stamp: &Stamp, verdict: &PathVerdict) -> Option<Content> {
+        if verdict.action == PathAction::Clear {
+            return Some(Content { stamp: *stamp, masks: Known::Whole(Arc::default()) });
+        }
+        let masks = lock(&self.files).get(&(*stamp, verdict.action)).cloned()?;
+        Some(Content { stamp: *stamp, masks })
+    }
+
+    fn remember(&self, content: &Content, verdict: &PathVerdict) {
+        if !is_settled(&content.stamp) {
+            return;
+        }
+        let mut files = lock(&self.files);
+        if files.len() >= REMEMBERED {
+            files.clear();
+        }
+        files.insert((content.stamp, verdict.action), content.masks.clone());
+    }
+}
+
+impl Judge {
+    /// Judges the content of a file that [`Judge::entry`] showed. `file` is that file, open for reading.
+    ///
+    /// # Errors
+    /// [`Undecided`]: nothing of the file may be shown.
+    pub fn content(&self, verdict: &PathVerdict, file: &File) -> Result<Content, Undecided> {
+        let stat = sys::stat_fd(file.as_fd()).map_err(Undecided::Unreadable)?;
+        match self.contents.known(&Stamp::from(&stat), verdict) {
+            Some(content) => Ok(content),
+            None => self.judge_anew(verdict, file, &stat).map(|(content, _)| content),
+        }
+    }
+
+    /// Judges and reads up to `len` bytes from `offset`, masked, with as few calls as that takes. `stat` are the attributes of
+    /// `file` a moment ago.
+    ///
+    /// # Errors
+    /// [`Undecided::Changing`] if the file changed since: look again. Otherwise as [`Judge::content`].
+    pub fn read(
         &self,
-        policy: &Policy,
-        masker: &Masker,
+        verdict: &PathVerdict,
+        (file, stat): (&File, &Stat),
+        offset: u64,
+        len: usize,
+    ) -> Result<Vec<u8>, Undecided> {
+        if let Some(content) = self.contents.known(&Stamp::from(stat), verdict) {
+            return content.read(self, file, offset, len);
+        }
+        match self.judge_anew(verdict, file, stat)? {
+            // The bytes that were judged are the bytes that are served.
+            (Content { masks: Known::Whole(masks), .. }, Some(mut bytes)) => {
+                masks.overlay(0, &mut bytes);
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                bytes.drain(..start);
+                bytes.truncate(len);
+                Ok(bytes)
+            }
+            (content, _) => content.read(self, file, offset, len),
+        }
+    }
+
+    /// Judges a file; a small one is read for that, and its bytes come back.
+    fn judge_anew(
+        &self,
         verdict: &PathVerdict,
         file: &File,
-    ) -> Result<Content, Undecided> {
-        let stat = sys::stat_fd(file.as_fd()).map_err(Undecided::Unreadable)?;
-        let stamp = Stamp::from(&stat);
-        if verdict.action == PathAction::Clear {
-            return Ok(Content { stamp, masks: Known::Whole(Arc::default()) });
-        }
-        let key = (stamp, verdict.action);
-        if let Some(masks) = lock(&self.files).get(&key) {
-            return Ok(Content { stamp, masks: masks.clone() });
-        }
-        let masks = if stat.size <= WHOLE_MAX {
+        stat: &Stat,
+    ) -> Result<(Content, Option<Vec<u8>>), Undecided> {
+        let stamp = Stamp::from(stat);
+        let (masks, bytes) = if stat.size <= WHOLE_MAX {
             let bytes = read_all(file, stat.size)?;
-            let masks = masker.mask(&bytes, 0, &policy.scan(verdict, &bytes));
+            let masks = self.masks_of(verdict, &bytes);
             expect_same(file, &stamp)?;
-            Known::Whole(Arc::new(masks))
+            (Known::Whole(Arc::new(masks)), Some(bytes))
         } else if matches!(verdict.action, PathAction::Redact(_)) {
             return Err(Undecided::TooLarge);
         } else {
-            Known::Blocks(Arc::default())
+            (Known::Blocks(Arc::default()), None)
         };
-        if is_settled(&stamp) {
-            let mut files = lock(&self.files);
-            if files.len() >= REMEMBERED {
-                files.clear();
-            }
-            files.insert(key, masks.clone());
-        }
-        Ok(Content { stamp, masks })
+        let content = Content { stamp, masks };
+        self.contents.remember(&content, verdict);
+        Ok((content, bytes))
     }
 }
 

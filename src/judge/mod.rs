@@ -2,7 +2,6 @@
 //! brings the bytes, asks, and remembers the answer while the object's stamp stays the same. View, diff and apply all ask
 //! here, so what is shown is what is diffed is what is restored. What cannot be decided is hidden, with the reason.
 
-use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -211,14 +210,6 @@ impl Judge {
     fn undecided(&self, path: &RelPath, why: Undecided) -> EntryVerdict {
         tracing::warn!(%path, %why, "hidden because policy cannot decide");
         hidden("undecided", "policy cannot decide about it; the log says why")
-    }
-
-    /// Judges the content of a file that [`Judge::entry`] showed. `file` is that file, open for reading.
-    ///
-    /// # Errors
-    /// [`Undecided`]: nothing of the file may be shown.
-    pub fn content(&self, verdict: &PathVerdict, file: &File) -> Result<Content, Undecided> {
-        self.contents.judge(&self.policy, &self.masker, verdict, file)
     }
 
     /// A file's whole content as the agent sees it, with its masks and original bytes, for diff and apply.

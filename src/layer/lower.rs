@@ -47,14 +47,22 @@ impl LowerDir {
     /// # Errors
     /// As [`sys::open_beneath`]; `EINVAL` if it is not a regular file (any more).
     pub fn open_file(&self, path: &RelPath) -> Result<File> {
+        self.open_file_stat(path).map(|(file, _)| file)
+    }
+
+    /// As [`LowerDir::open_file`], with the attributes of what was opened.
+    ///
+    /// # Errors
+    /// As [`LowerDir::open_file`].
+    pub fn open_file_stat(&self, path: &RelPath) -> Result<(File, Stat)> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let open = |extra| sys::open_beneath(self.root.as_fd(), path, flags | extra, Mode::empty());
         let fd = match open(OFlags::NOATIME) {
             Err(Errno::PERM) => open(OFlags::empty())?,
             other => other?,
         };
-        let file = File::from(fd);
-        if sys::stat_fd(file.as_fd())?.is_file() { Ok(file) } else { Err(Errno::INVAL) }
+        let stat = sys::stat_fd(fd.as_fd())?;
+        if stat.is_file() { Ok((File::from(fd), stat)) } else { Err(Errno::INVAL) }
     }
 
     /// A descriptor that only refers to an object, for its attributes.

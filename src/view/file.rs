@@ -15,7 +15,7 @@ use super::node::{Backing, Node};
 use super::{NodeId, View};
 use crate::judge::{EntryVerdict, Undecided};
 use crate::policy::PathVerdict;
-use crate::sys::{self, Errno, FallocateFlags, Result, SeekFrom};
+use crate::sys::{self, Errno, FallocateFlags, Result, SeekFrom, Stat};
 
 /// How many descriptors are kept; the oldest half is closed beyond that.
 const KEPT: usize = 1024;
@@ -84,14 +84,12 @@ impl View {
             return read_at(&*self.upper_file(&node)?, offset, len);
         }
         for _ in 0..TRIES {
-            let (file, verdict) = match self.lower_file(&node, offset > 0) {
+            let (file, stat, verdict) = match self.lower_file(&node, offset > 0) {
                 // Copied up or replaced in between.
                 Err(Errno::AGAIN) => return read_at(&*self.upper_file(&node)?, offset, len),
                 other => other?,
             };
-            let read =
-                self.judge.content(&verdict, &file).and_then(|c| c.read(&self.judge, &file, offset, len));
-            match read {
+            match self.judge.read(&verdict, (&file, &stat), offset, len) {
                 Ok(bytes) => return Ok(bytes),
                 Err(Undecided::Changing) => self.files.drop_node(id),
                 Err(why) => {
@@ -114,32 +112,35 @@ impl View {
     }
 
     /// The lower file of a node, open, with its path verdict of this moment. `EAGAIN` if it is upper's by now.
-    fn lower_file(&self, node: &Arc<Node>, keep: bool) -> Result<(Arc<File>, PathVerdict)> {
+    fn lower_file(&self, node: &Arc<Node>, keep: bool) -> Result<(Arc<File>, Stat, PathVerdict)> {
         let _ns = self.ns.read();
         if node.is_upper() {
             return Err(Errno::AGAIN);
         }
         if let Some(gone) = node.gone() {
             let verdict = node.lower().ok_or(Errno::STALE)?;
-            return gone.file.map(|f| (f, verdict)).ok_or(Errno::STALE);
+            let file = gone.file.ok_or(Errno::STALE)?;
+            let stat = sys::stat_fd(file.as_fd())?;
+            return Ok((file, stat, verdict));
         }
         let path = node.path()?;
-        let known = self.files.get(node.id, false);
-        let file = match known {
-            Some(file) => file,
+        let (file, stat) = match self.files.get(node.id, false) {
+            Some(file) => {
+                let stat = sys::stat_fd(file.as_fd())?;
+                (file, stat)
+            }
             None => {
-                let file = self.lower().open_file(&path)?;
-                if keep { self.files.keep(node.id, false, file) } else { Arc::new(file) }
+                let (file, stat) = self.lower().open_file_stat(&path)?;
+                (if keep { self.files.keep(node.id, false, file) } else { Arc::new(file) }, stat)
             }
         };
-        let stat = sys::stat_fd(file.as_fd())?;
         if Backing::lower(&stat) != node.backing() {
             self.files.drop_node(node.id);
             return Err(Errno::STALE);
         }
         // Asked anew at every read: another name of the file may have become a hidden one.
         match self.judge.entry(&path, &stat) {
-            EntryVerdict::Shown(verdict) => Ok((file, verdict)),
+            EntryVerdict::Shown(verdict) => Ok((file, stat, verdict)),
             EntryVerdict::Hidden(_) => Err(Errno::NOENT),
         }
     }

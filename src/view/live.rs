@@ -80,7 +80,9 @@ impl Watch {
     }
 
     fn wants(&self, node: &Node) -> bool {
-        self.watcher.is_some() && node.lower().is_some() && !self.watched.lock().by_node.contains_key(&node.id)
+        self.watcher.is_some()
+            && node.lower().is_some()
+            && !self.watched.lock().by_node.contains_key(&node.id)
     }
 
     fn incomplete(&self, errno: Errno) {
