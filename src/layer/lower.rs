@@ -128,6 +128,14 @@ impl LowerList {
         sys::stat_at(self.0.as_fd(), name)
     }
 
+    /// The directory as a place to look up from, on its own.
+    ///
+    /// # Errors
+    /// The errno of dup.
+    pub fn duplicate(&self) -> Result<OwnedFd> {
+        rustix::io::fcntl_dupfd_cloexec(&self.0, 0)
+    }
+
     /// The descriptor, for a watch.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
@@ -138,6 +146,12 @@ impl LowerList {
 /// A reference to one object of lower.
 #[derive(Debug)]
 pub struct LowerRef(OwnedFd);
+
+impl From<LowerRef> for OwnedFd {
+    fn from(object: LowerRef) -> Self {
+        object.0
+    }
+}
 
 impl LowerRef {
     /// Its attributes.

@@ -44,14 +44,13 @@ impl UpperDir {
         }
     }
 
-    /// Makes a regular file at a free name of upper and opens it for reading and writing, whatever `mode` allows.
+    /// Makes a regular file at a free name of an open directory of upper and opens it for reading and writing, whatever `mode` allows.
     ///
     /// # Errors
     /// The errno of openat(2); `EEXIST` if anything, also a whiteout, is there.
-    pub fn create_in_place(&self, path: &RelPath, mode: u32) -> Result<File> {
-        let (dir, name) = sys::open_parent(self.as_fd(), path)?;
+    pub fn create_at(&self, dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        rfs::openat(&dir, name.as_bytes(), flags, Mode::from_raw_mode(mode & 0o7777)).map(File::from)
+        rfs::openat(dir, name, flags, Mode::from_raw_mode(mode & 0o7777)).map(File::from)
     }
 
     /// Puts a whiteout at `path`, in place of whatever upper has there.
@@ -90,16 +89,23 @@ impl UpperDir {
             Err(errno) if sys::is_absent(errno) => return Ok(()),
             other => other?,
         };
-        match self.entry_at(dir.as_fd(), name.as_bytes())? {
-            UpperEntry::Absent => Ok(()),
-            UpperEntry::Object(stat) | UpperEntry::Opaque(stat) if stat.is_dir() => {
+        self.remove_at(dir.as_fd(), name.as_bytes())
+    }
+
+    /// As [`UpperDir::remove`], of a name of an open directory of upper.
+    ///
+    /// # Errors
+    /// As [`UpperDir::remove`].
+    pub fn remove_at(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+        match unlink(dir, name) {
+            Err(Errno::NOENT) => Ok(()),
+            // A directory leaves in one step, whatever is in it.
+            Err(Errno::ISDIR | Errno::PERM) => {
                 let aside = self.fresh_name();
-                rfs::renameat(&dir, name.as_bytes(), &self.work, aside.as_str())?;
+                rfs::renameat(dir, name, &self.work, aside.as_str())?;
                 remove_tree(self.work.as_fd(), aside.as_bytes())
             }
-            UpperEntry::Whiteout | UpperEntry::Object(_) | UpperEntry::Opaque(_) => {
-                unlink(dir.as_fd(), name.as_bytes())
-            }
+            other => other,
         }
     }
 

@@ -86,6 +86,14 @@ pub fn open_path(root: BorrowedFd<'_>, path: &RelPath) -> Result<OwnedFd> {
     open_beneath(root, path, OFlags::PATH, Mode::empty())
 }
 
+/// As [`open_path`], of an entry of an open directory.
+///
+/// # Errors
+/// The errno of openat(2).
+pub fn open_path_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+    rfs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
 /// Attributes of an entry of an open directory; a symbolic link is not followed.
 ///
 /// # Errors

@@ -3,10 +3,10 @@
 //! move together, and the node keeps its number.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::XattrFlags;
+use rustix::fs::{OFlags, XattrFlags};
 
 use super::node::{Backing, Made, Node};
 use super::{Exclusive, Notice, View};
@@ -74,7 +74,7 @@ impl View {
             );
             self.files.drop_node(node.id);
             if stat.is_file() {
-                self.files.keep_upper(node.id, copied.staged.file()?);
+                self.files.keep(node.id, true, copied.staged.file()?);
             }
             self.notices.push(Notice::Attributes(node.id));
         }
@@ -220,19 +220,20 @@ impl View {
     /// A file without a name that is written to lives on in an inode of upper's file system without a name.
     fn copy_up_unlinked(&self, node: &Arc<Node>, keep: Option<u64>) -> Result<()> {
         let gone = node.gone().ok_or(Errno::STALE)?;
-        let (Some(file), Some(verdict)) = (gone.file, node.lower()) else { return Err(Errno::STALE) };
+        let (Some(held), Some(verdict)) = (gone.held, node.lower()) else { return Err(Errno::STALE) };
+        let file = File::from(sys::reopen(held.as_fd(), OFlags::RDONLY)?);
         let staged = self.upper.stage_file()?;
         let copied = self.try_copy(&file, &staged, &verdict, keep).map_err(undecided_errno);
-        let held = Arc::new(staged.file()?);
+        let copy = staged.file()?;
         self.upper.drop_staged(&staged)?;
         copied?;
-        sys::set_mode(held.as_fd(), gone.stat.mode)?;
-        let stat = sys::stat_fd(held.as_fd())?;
+        sys::set_mode(copy.as_fd(), gone.stat.mode)?;
+        let stat = sys::stat_fd(copy.as_fd())?;
         self.table.rebase(
             node,
             Made { backing: Backing::upper(&stat), born: stat.btime, upper: true, lower: None },
         );
-        node.set_gone_file(held);
+        node.set_held(Arc::new(OwnedFd::from(copy)));
         self.files.drop_node(node.id);
         Ok(())
     }

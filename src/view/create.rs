@@ -43,12 +43,13 @@ impl View {
         let parent = self.dir_node(parent)?;
         let path = self.free_path(&ns, &parent, name)?;
         let opaque = matches!(new, NewNode::Dir(_)) && self.covers_lower_dir(&parent, &path)?;
-        let over = self.upper.entry(&path)?;
+        let dir = self.own_dir(&parent)?;
+        let over = self.upper.entry_at(dir.as_fd(), name.as_bytes())?;
         if let (NewNode::File(mode), UpperEntry::Absent) = (new, over) {
-            return self.create_file(&parent, name, &path, mode, caller);
+            return self.create_file(&parent, name, mode, caller);
         }
         let staged = self.stage(new)?;
-        let dressed = self.dress(&parent, &path, staged.as_fd(), new, caller);
+        let dressed = self.dress(dir.as_fd(), staged.as_fd(), new, caller);
         if let Err(errno) = dressed {
             self.upper.drop_staged(&staged)?;
             return Err(errno);
@@ -61,20 +62,14 @@ impl View {
     }
 
     /// The hot path: a file where upper has nothing is made in its place and stays open.
-    fn create_file(
-        &self,
-        parent: &Arc<Node>,
-        name: &Name,
-        path: &RelPath,
-        mode: u32,
-        caller: Caller,
-    ) -> Result<Entry> {
-        let file = self.upper.create_in_place(path, mode)?;
+    fn create_file(&self, parent: &Arc<Node>, name: &Name, mode: u32, caller: Caller) -> Result<Entry> {
+        let dir = self.own_dir(parent)?;
+        let file = self.upper.create_at(dir.as_fd(), name.as_bytes(), mode)?;
         if self.upper.is_privileged() {
-            self.dress(parent, path, file.as_fd(), NewNode::File(mode), caller)?;
+            self.dress(dir.as_fd(), file.as_fd(), NewNode::File(mode), caller)?;
         }
         let entry = self.entered(parent, name)?;
-        self.files.keep_upper(entry.id, file);
+        self.files.keep(entry.id, true, file);
         Ok(entry)
     }
 
@@ -92,15 +87,13 @@ impl View {
     /// too (inode(7)).
     fn dress(
         &self,
-        parent: &Node,
-        path: &RelPath,
+        parent: BorrowedFd<'_>,
         fd: BorrowedFd<'_>,
         new: NewNode<'_>,
         caller: Caller,
     ) -> Result<()> {
-        let dir = self.upper_stat(&path.parent().ok_or(Errno::INVAL)?)?;
+        let dir = sys::stat_fd(parent)?;
         let inherits = dir.mode & 0o2000 != 0;
-        debug_assert!(parent.is_dir());
         if self.upper.is_privileged() {
             let gid = if inherits { dir.gid } else { caller.gid };
             sys::set_owner(fd, Some(caller.uid), Some(gid))?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::node::Node;
-use super::resolve::Found;
+use super::resolve::{Found, found};
 use super::{Entry, NodeId, ROOT, View};
 use crate::layer::UpperEntry;
 use crate::path::{Name, RelPath};
@@ -97,8 +97,10 @@ impl View {
         }
         for item in self.listing(&node, from)?.iter().filter(|i| i.position > from) {
             let stat = item.found.stat()?;
-            let known = self.known_node(&item.found)?.map(|n| n.id);
-            let ino = known.unwrap_or_else(|| item.found.origin.unwrap_or(stat.ino));
+            let ino = match self.known_node(&item.found)? {
+                Some(known) => known.id,
+                None => self.number(&node, &item.name, &item.found)?,
+            };
             let name = item.name.as_bytes().to_vec();
             if !take(&DirEntry { position: item.position, name, ino, kind: stat.file_type() }) {
                 break;
@@ -211,7 +213,7 @@ impl View {
                     | UpperEntry::Absent
                     | UpperEntry::Whiteout => None,
                 };
-                if let Some(found) = self.found(&child, &above, below)? {
+                if let Some(found) = found(&above, below) {
                     items.push(Item { position: self.listings.position(&entry.name), name, found });
                 }
             }
@@ -234,6 +236,9 @@ impl View {
         };
         // Watched before it is read: what changes in between is told, not missed.
         self.watch.open_directory(node, &list);
+        if self.watch.is_complete() && self.dirs.get(node.id, false).is_none() {
+            self.dirs.keep(node.id, false, list.duplicate()?);
+        }
         let entries = list.entries()?;
         for entry in entries {
             if decided.contains(&entry.name) {
@@ -246,7 +251,7 @@ impl View {
                 other => other?,
             };
             let Some(lower) = self.judged(&path.join(&name), &stat) else { continue };
-            let found = Found { upper: None, lower: Some(lower), origin: None };
+            let found = Found { upper: None, lower: Some(lower) };
             items.push(Item { position: self.listings.position(&entry.name), name, found });
         }
         Ok(())

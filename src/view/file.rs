@@ -2,12 +2,10 @@
 //! kept here and can be made again at any time: also for a file whose mode changed after the agent opened it. Lower is
 //! read through the judge only.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use rustix::fs::OFlags;
 
 use super::copy_up::{undecided_errno, write_all_at};
@@ -17,61 +15,8 @@ use crate::judge::{EntryVerdict, Undecided};
 use crate::policy::PathVerdict;
 use crate::sys::{self, Errno, FallocateFlags, Result, SeekFrom, Stat};
 
-/// How many descriptors are kept; the oldest half is closed beyond that.
-const KEPT: usize = 1024;
-
 /// How often a lower file that changes while it is read is judged anew.
 const TRIES: usize = 8;
-
-/// Open descriptors by node.
-#[derive(Debug, Default)]
-pub(super) struct Files(Mutex<Kept>);
-
-#[derive(Debug, Default)]
-struct Kept {
-    files: HashMap<(NodeId, bool), (Arc<File>, u64)>,
-    clock: u64,
-}
-
-impl Files {
-    fn get(&self, id: NodeId, upper: bool) -> Option<Arc<File>> {
-        let mut kept = self.0.lock();
-        kept.clock += 1;
-        let now = kept.clock;
-        let (file, used) = kept.files.get_mut(&(id, upper))?;
-        *used = now;
-        Some(Arc::clone(file))
-    }
-
-    fn keep(&self, id: NodeId, upper: bool, file: File) -> Arc<File> {
-        let file = Arc::new(file);
-        let mut kept = self.0.lock();
-        kept.clock += 1;
-        let now = kept.clock;
-        if kept.files.len() >= KEPT {
-            let mut ages: Vec<u64> = kept.files.values().map(|(_, used)| *used).collect();
-            ages.sort_unstable();
-            let line = ages.get(KEPT / 2).copied().unwrap_or(now);
-            kept.files.retain(|_, (_, used)| *used > line);
-        }
-        kept.files.insert((id, upper), (Arc::clone(&file), now));
-        file
-    }
-
-    pub(super) fn keep_upper(&self, id: NodeId, file: File) {
-        self.keep(id, true, file);
-    }
-
-    pub(super) fn drop_node(&self, id: NodeId) {
-        let mut kept = self.0.lock();
-        kept.files.remove(&(id, false));
-        kept.files.remove(&(id, true));
-    }
-
-    pub(super) fn drop_all(&self) {
-        self.0.lock().files.clear();
-    }
-}
 
 impl View {
     /// Reads up to `len` bytes; fewer come at the end of the file.
@@ -119,7 +64,13 @@ impl View {
         }
         if let Some(gone) = node.gone() {
             let verdict = node.lower().ok_or(Errno::STALE)?;
-            let file = gone.file.ok_or(Errno::STALE)?;
+            let file = match self.files.get(node.id, false) {
+                Some(file) => file,
+                None => {
+                    let held = gone.held.ok_or(Errno::STALE)?;
+                    self.files.keep(node.id, false, File::from(sys::reopen(held.as_fd(), OFlags::RDONLY)?))
+                }
+            };
             let stat = sys::stat_fd(file.as_fd())?;
             return Ok((file, stat, verdict));
         }
@@ -150,9 +101,6 @@ impl View {
         if let Some(file) = self.files.get(node.id, true) {
             return Ok(file);
         }
-        if let Some(gone) = node.gone() {
-            return gone.file.ok_or(Errno::STALE);
-        }
         let _ns = self.ns.read();
         self.open_upper(node)
     }
@@ -162,26 +110,27 @@ impl View {
         if let Some(file) = self.files.get(node.id, true) {
             return Ok(file);
         }
-        if let Some(gone) = node.gone() {
-            return gone.file.ok_or(Errno::STALE);
-        }
         self.open_upper(node)
     }
 
     fn open_upper(&self, node: &Arc<Node>) -> Result<Arc<File>> {
-        let path = node.path()?;
-        let file = match self.upper.open_file(&path, OFlags::RDWR) {
+        let held = match node.gone() {
+            Some(gone) => gone.held.ok_or(Errno::STALE)?,
+            None => Arc::new(sys::open_path(self.upper.as_fd(), &node.path()?)?),
+        };
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let opened = match sys::reopen(held.as_fd(), flags) {
             Err(Errno::ACCESS | Errno::PERM) => {
                 // The agent opened the file while it was allowed to; its mode changed since. The owner may always change it back.
-                let fd = sys::open_path(self.upper.as_fd(), &path)?;
-                let mode = sys::stat_fd(fd.as_fd())?.mode;
-                sys::set_mode(fd.as_fd(), mode | 0o600)?;
-                let opened = self.upper.open_file(&path, OFlags::RDWR);
-                sys::set_mode(fd.as_fd(), mode)?;
+                let mode = sys::stat_fd(held.as_fd())?.mode;
+                sys::set_mode(held.as_fd(), mode | 0o600)?;
+                let opened = sys::reopen(held.as_fd(), flags);
+                sys::set_mode(held.as_fd(), mode)?;
                 opened?
             }
             other => other?,
         };
+        let file = File::from(opened);
         if Backing::upper(&sys::stat_fd(file.as_fd())?) != node.backing() {
             return Err(Errno::STALE);
         }

@@ -58,7 +58,12 @@ impl Watch {
     pub(super) fn directory(&self, view: &View, node: &Arc<Node>) {
         if self.wants(node) {
             match node.path().and_then(|path| view.lower().open_list(&path)) {
-                Ok(list) => self.open_directory(node, &list),
+                Ok(list) => {
+                    self.open_directory(node, &list);
+                    if let Some(dir) = list.duplicate().ok().filter(|_| self.is_complete()) {
+                        view.dirs.keep(node.id, false, dir);
+                    }
+                }
                 // Removed on the host: the lookup that follows says so.
                 Err(errno) if sys::is_absent(errno) => {}
                 Err(errno) => self.incomplete(errno),
@@ -144,6 +149,8 @@ impl View {
         }
         if events.iter().any(|e| e.names) {
             self.judge.names_changed();
+            // A directory of lower may be somewhere else now.
+            self.dirs.drop_layer(false);
         }
         for event in events {
             self.host_event(event);
@@ -179,7 +186,10 @@ impl View {
     /// Takes up what someone else changed in the layers while the view was quiesced, and drops all that the kernel remembers.
     pub fn layers_changed(&self) {
         self.judge.names_changed();
-        self.files.drop_all();
+        self.files.drop_layer(false);
+        self.files.drop_layer(true);
+        self.dirs.drop_layer(false);
+        self.dirs.drop_layer(true);
         let ns = self.ns.write();
         for node in self.table.all() {
             if node.id != ROOT && !node.is_unlinked() {

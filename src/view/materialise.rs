@@ -209,6 +209,7 @@ impl View {
                 Made { backing: Backing::upper(&stat), born: stat.btime, upper: true, lower: None },
             );
             self.files.drop_node(node.id);
+            self.dirs.drop_node(node.id);
             node.entries_changed();
             self.notices.push(super::Notice::Attributes(node.id));
         }

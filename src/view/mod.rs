@@ -10,6 +10,8 @@
 //! without it. The judge and the layers have locks of their own, inside these. Nothing is sent to the kernel under a lock: notices
 //! go through a queue.
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,6 +26,7 @@ mod copy_up;
 mod create;
 mod dir;
 mod file;
+mod kept;
 mod live;
 mod materialise;
 mod node;
@@ -41,7 +44,7 @@ pub use notice::Notice;
 pub use setattr::{SetAttr, SetTime};
 
 use dir::Listings;
-use file::Files;
+use kept::Kept;
 use node::{Node, Table};
 use notice::Notices;
 
@@ -77,7 +80,8 @@ pub struct View {
     same_device: bool,
     ns: RwLock<()>,
     table: Table,
-    files: Files,
+    files: Kept<File>,
+    dirs: Kept<OwnedFd>,
     notices: Notices,
     listings: Listings,
     watch: live::Watch,
@@ -115,7 +119,8 @@ impl View {
             same_device: upper_root.dev == lower_root.dev,
             ns: RwLock::new(()),
             table: Table::new(root),
-            files: Files::default(),
+            files: Kept::new(1024),
+            dirs: Kept::new(512),
             notices: Notices::default(),
             listings: Listings::default(),
             watch: live::Watch::new(),
@@ -184,6 +189,7 @@ impl View {
     pub fn forget(&self, id: NodeId, count: u64) {
         if let Some(node) = self.table.forget(id, count) {
             self.files.drop_node(id);
+            self.dirs.drop_node(id);
             self.listings.forget(id);
             self.watch.forget(id);
             drop(node);

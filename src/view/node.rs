@@ -3,7 +3,7 @@
 //! nodes, so renaming a directory renames all beneath it. One node costs about 300 bytes and its name.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -70,8 +70,8 @@ struct State {
 pub(super) struct Gone {
     /// Its attributes when it lost its last name.
     pub(super) stat: Stat,
-    /// A regular file's content.
-    pub(super) file: Option<Arc<File>>,
+    /// A regular file itself, referred to by an `O_PATH` descriptor.
+    pub(super) held: Option<Arc<OwnedFd>>,
 }
 
 impl Node {
@@ -202,9 +202,9 @@ impl Node {
         state.lower = made.lower;
     }
 
-    pub(super) fn set_gone_file(&self, file: Arc<File>) {
+    pub(super) fn set_held(&self, held: Arc<OwnedFd>) {
         if let Some(gone) = self.state.lock().gone.as_mut() {
-            gone.file = Some(file);
+            gone.held = Some(held);
         }
     }
 
@@ -259,6 +259,24 @@ impl Table {
         self.0.lock().by_id.values().cloned().collect()
     }
 
+    /// The node of an object that the kernel knows, with one lookup more and this name.
+    pub(super) fn enter_known(
+        &self,
+        made: &Made,
+        kind: FileType,
+        at: (&Arc<Node>, &Name),
+    ) -> Option<Arc<Node>> {
+        let tables = self.0.lock();
+        let id = tables.by_backing.get(&made.backing)?;
+        let node =
+            tables.by_id.get(id).filter(|n| n.kind == kind && n.state.lock().born == made.born).cloned()?;
+        node.set_backing(*made);
+        node.lookups.fetch_add(1, Ordering::AcqRel);
+        drop(tables);
+        node.add_name(at.0, at.1);
+        Some(node)
+    }
+
     /// The node of an object, known or new, with one lookup more and this name.
     pub(super) fn enter(
         &self,
@@ -269,11 +287,9 @@ impl Table {
     ) -> Arc<Node> {
         let mut tables = self.0.lock();
         let known = tables.by_backing.get(&made.backing).and_then(|id| tables.by_id.get(id)).cloned();
+        // Another thread may have entered it since the caller looked.
         let node = match known.filter(|n| n.kind == kind && n.state.lock().born == made.born) {
-            Some(node) => {
-                node.set_backing(made);
-                node
-            }
+            Some(node) => node,
             None => {
                 let free = wanted > ROOT && !tables.by_id.contains_key(&wanted);
                 let id = if free { wanted } else { tables.make_up() };
@@ -283,6 +299,7 @@ impl Table {
                 node
             }
         };
+        node.set_backing(made);
         node.lookups.fetch_add(1, Ordering::AcqRel);
         drop(tables);
         node.add_name(at.0, at.1);

@@ -53,7 +53,7 @@ impl View {
             self.copy_up_dir(ns, parent)?;
             self.upper.whiteout(&path)?;
         } else {
-            self.upper.remove(&path)?;
+            self.upper.remove_at(self.own_dir(parent)?.as_fd(), name.as_bytes())?;
         }
         self.after_loss(parent, name, leaving);
         Ok(())
@@ -62,19 +62,20 @@ impl View {
     /// The node that is about to lose a name, with what it needs if it was the last.
     pub(super) fn before_loss(
         &self,
-        parent: &Node,
+        parent: &Arc<Node>,
         name: &Name,
         found: &Found,
     ) -> Result<Option<(Arc<Node>, Gone)>> {
         let Some(node) = self.known_node(found)? else { return Ok(None) };
         let stat = *found.stat()?;
         let last = node.known_names() <= 1;
-        let mut gone = Gone { stat, file: None };
+        let mut gone = Gone { stat, held: None };
         if stat.is_file() && last && (found.upper.is_none() || stat.nlink <= 1) {
-            gone.file = Some(match found.upper {
-                Some(_) => self.upper_file_locked(&node)?,
-                None => Arc::new(self.lower().open_file(&parent.path()?.join(name))?),
-            });
+            let held = match found.upper {
+                Some(_) => sys::open_path_at(self.own_dir(parent)?.as_fd(), name.as_bytes())?,
+                None => self.lower().open_path(&parent.path()?.join(name))?.into(),
+            };
+            gone.held = Some(Arc::new(held));
         }
         if found.upper.is_none() && stat.nlink > 1 {
             self.links_were_touched();
@@ -87,7 +88,6 @@ impl View {
         let Some((node, gone)) = leaving else { return };
         let links_left = gone.stat.nlink > 1 && !node.is_dir();
         node.remove_name(parent.id, name, gone);
-        self.files.drop_node(node.id);
         if links_left {
             self.find_another_name(&node, parent, name);
             self.notices.push(Notice::Attributes(node.id));

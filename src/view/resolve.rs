@@ -2,14 +2,14 @@
 //! where a hidden object does not exist. An error while looking is returned as that error, never taken for "nothing there":
 //! nothing there could mean "not hidden".
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::node::{Backing, Made, Node, upper_number};
 use super::{Entry, NodeId, ROOT, View};
 use crate::judge::EntryVerdict;
-use crate::layer::UpperEntry;
+use crate::layer::{UpperDir, UpperEntry};
 use crate::path::{Name, RelPath};
 use crate::policy::PathVerdict;
 use crate::sys::{self, Errno, Result, Stat};
@@ -21,8 +21,6 @@ pub(super) struct Found {
     pub(super) upper: Option<Stat>,
     /// Lower's object, if it shows: alone, or beneath a directory of upper.
     pub(super) lower: Option<(Stat, PathVerdict)>,
-    /// The lower inode that upper's object was copied from.
-    pub(super) origin: Option<u64>,
 }
 
 impl Found {
@@ -53,7 +51,10 @@ impl View {
         }
         let path = parent.path()?.join(name);
         self.watch.directory(self, parent);
-        let above = if parent.is_upper() { self.upper.entry(&path)? } else { UpperEntry::Absent };
+        let above = match self.upper_dir(parent)? {
+            Some(dir) => self.upper.entry_at(dir.as_fd(), name.as_bytes())?,
+            None => UpperEntry::Absent,
+        };
         let below = match above {
             UpperEntry::Whiteout => return Ok(None),
             UpperEntry::Object(stat) if stat.is_dir() => {
@@ -62,37 +63,49 @@ impl View {
             UpperEntry::Object(_) | UpperEntry::Opaque(_) => None,
             UpperEntry::Absent => self.shown_lower(parent, &path)?,
         };
-        self.found(&path, &above, below)
+        Ok(found(&above, below))
     }
 
-    /// Puts what the layers have at a path together.
-    pub(super) fn found(
-        &self,
-        path: &RelPath,
-        above: &UpperEntry,
-        below: Option<(Stat, PathVerdict)>,
-    ) -> Result<Option<Found>> {
-        let Some(stat) = above.stat() else {
-            return Ok(below.map(|lower| Found { upper: None, lower: Some(lower), origin: None }));
-        };
-        let origin = match below {
-            Some((lower, _)) => Some(lower.ino),
-            None if stat.is_file() || stat.is_dir() => self.upper.origin(path)?.map(|o| o.stamp.ino),
-            None => None,
-        };
-        Ok(Some(Found { upper: Some(*stat), lower: below, origin }))
+    /// The upper directory of a node, open, if it has one.
+    pub(super) fn upper_dir(&self, node: &Arc<Node>) -> Result<Option<Arc<OwnedFd>>> {
+        if !node.is_upper() {
+            return Ok(None);
+        }
+        if let Some(dir) = self.dirs.get(node.id, true) {
+            return Ok(Some(dir));
+        }
+        let dir = sys::open_dir(self.upper.as_fd(), &node.path()?)?;
+        Ok(Some(self.dirs.keep(node.id, true, dir)))
+    }
+
+    /// As [`View::upper_dir`], where the directory must be in upper.
+    pub(super) fn own_dir(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
+        self.upper_dir(node)?.ok_or(Errno::STALE)
     }
 
     /// The lower object at a path below `parent`, if there is one that shows.
     pub(super) fn shown_lower(&self, parent: &Node, path: &RelPath) -> Result<Option<(Stat, PathVerdict)>> {
+        Ok(self.any_lower(parent, path)?.and_then(|stat| self.judged(path, &stat)))
+    }
+
+    /// The lower object at a path below `parent`, hidden or not. The parent's descriptor is kept as long as events would tell that
+    /// the host moved the directory.
+    fn any_lower(&self, parent: &Node, path: &RelPath) -> Result<Option<Stat>> {
         if parent.lower().is_none() {
             return Ok(None);
         }
-        let stat = match self.lower().stat(path) {
-            Err(errno) if sys::is_absent(errno) => return Ok(None),
-            other => other?,
+        let stat = match self.dirs.get(parent.id, false) {
+            Some(dir) => {
+                let name = path.file_name().ok_or(Errno::INVAL)?;
+                sys::stat_at(dir.as_fd(), name.as_bytes())
+            }
+            None => self.lower().stat(path),
         };
-        Ok(self.judged(path, &stat))
+        match stat {
+            Ok(stat) => Ok(Some(stat)),
+            Err(errno) if sys::is_absent(errno) => Ok(None),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// A lower object with its verdict; `None` if it is hidden.
@@ -108,26 +121,36 @@ impl View {
 
     /// Whether lower has a directory at a path, hidden or not: upper's directory there must be opaque.
     pub(super) fn covers_lower_dir(&self, parent: &Node, path: &RelPath) -> Result<bool> {
-        if parent.lower().is_none() {
-            return Ok(false);
-        }
-        match self.lower().stat(path) {
-            Ok(stat) => Ok(stat.is_dir()),
-            Err(errno) if sys::is_absent(errno) => Ok(false),
-            Err(errno) => Err(errno),
-        }
+        Ok(self.any_lower(parent, path)?.is_some_and(|stat| stat.is_dir()))
     }
 
     /// The node of what was found, with one lookup more.
     pub(super) fn enter(&self, parent: &Arc<Node>, name: &Name, found: &Found) -> Result<Entry> {
         let stat = found.stat()?;
-        let wanted = match (found.origin, found.upper) {
-            (Some(origin), _) => origin,
-            (None, Some(upper)) => upper_number(upper.ino, self.same_device),
-            (None, None) => stat.ino,
+        let made = found.made()?;
+        let node = match self.table.enter_known(&made, stat.file_type(), (parent, name)) {
+            Some(node) => node,
+            None => {
+                let wanted = self.number(parent, name, found)?;
+                self.table.enter(made, stat.file_type(), wanted, (parent, name))
+            }
         };
-        let node = self.table.enter(found.made()?, stat.file_type(), wanted, (parent, name));
         Ok(Entry { id: node.id, stat: self.shape(&node, *stat, found) })
+    }
+
+    /// The number that an object should have: lower's, also of what was copied up from there.
+    pub(super) fn number(&self, parent: &Arc<Node>, name: &Name, found: &Found) -> Result<NodeId> {
+        let (Some(upper), lower) = (found.upper, found.lower) else { return found.stat().map(|s| s.ino) };
+        if let Some((lower, _)) = lower {
+            return Ok(lower.ino);
+        }
+        let own = upper_number(upper.ino, self.same_device);
+        if !upper.is_file() && !upper.is_dir() {
+            return Ok(own);
+        }
+        let dir = self.own_dir(parent)?;
+        let object = sys::open_path_at(dir.as_fd(), name.as_bytes())?;
+        Ok(UpperDir::origin_of(object.as_fd())?.map_or(own, |origin| origin.stamp.ino))
     }
 
     /// Attributes as merged shows them.
@@ -171,22 +194,25 @@ impl View {
             return self.stat_root();
         }
         if let Some(gone) = node.gone() {
-            let mut stat = match &gone.file {
-                Some(file) => sys::stat_fd(file.as_fd())?,
+            let mut stat = match &gone.held {
+                Some(held) => sys::stat_fd(held.as_fd())?,
                 None => gone.stat,
             };
             (stat.ino, stat.nlink) = (node.id, 0);
             return Ok(stat);
         }
-        let path = node.path()?;
         let upper = node.is_upper();
-        let stat = if upper { self.upper_stat(&path)? } else { self.lower().stat(&path)? };
+        let stat = match (upper, self.dirs.get(node.id, true)) {
+            (true, Some(dir)) => sys::stat_fd(dir.as_fd())?,
+            (true, None) => self.upper_stat(&node.path()?)?,
+            (false, _) => self.lower().stat(&node.path()?)?,
+        };
         let backing = if upper { Backing::upper(&stat) } else { Backing::lower(&stat) };
         if backing != node.backing() || stat.file_type() != node.kind {
             return Err(Errno::STALE);
         }
         let lower = node.lower().map(|v| (stat, v));
-        let found = Found { upper: upper.then_some(stat), lower, origin: None };
+        let found = Found { upper: upper.then_some(stat), lower };
         Ok(self.shape(node, stat, &found))
     }
 
@@ -221,4 +247,10 @@ impl View {
         let node = self.node(id)?;
         if node.is_dir() { Ok(node) } else { Err(Errno::NOTDIR) }
     }
+}
+
+/// Puts what the layers have at a name together.
+pub(super) fn found(above: &UpperEntry, below: Option<(Stat, PathVerdict)>) -> Option<Found> {
+    let upper = above.stat().copied();
+    (upper.is_some() || below.is_some()).then_some(Found { upper, lower: below })
 }

@@ -71,8 +71,8 @@ impl View {
         }
         match node.gone() {
             Some(gone) => {
-                let file = gone.file.ok_or(Errno::NOENT)?;
-                rustix::io::fcntl_dupfd_cloexec(&*file, 0)
+                let held = gone.held.ok_or(Errno::NOENT)?;
+                rustix::io::fcntl_dupfd_cloexec(&*held, 0)
             }
             None => sys::open_path(self.upper.as_fd(), &node.path()?),
         }

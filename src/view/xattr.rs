@@ -20,8 +20,8 @@ impl View {
         let _ns = self.ns.read();
         let node = self.node(id)?;
         let value = match node.gone() {
-            Some(gone) => match gone.file {
-                Some(file) => sys::get_xattr(file.as_fd(), name)?,
+            Some(gone) => match gone.held {
+                Some(held) => sys::get_xattr(held.as_fd(), name)?,
                 None => None,
             },
             None if node.is_upper() => sys::get_xattr(self.upper_ref(&node)?.as_fd(), name)?,
@@ -38,8 +38,8 @@ impl View {
         let _ns = self.ns.read();
         let node = self.node(id)?;
         let names: Vec<Vec<u8>> = match node.gone() {
-            Some(gone) => match gone.file {
-                Some(file) => sys::list_xattrs(file.as_fd())?,
+            Some(gone) => match gone.held {
+                Some(held) => sys::list_xattrs(held.as_fd())?,
                 None => Vec::new(),
             },
             None if node.is_upper() => sys::list_xattrs(self.upper_ref(&node)?.as_fd())?,
@@ -77,7 +77,7 @@ impl View {
         let node = self.node(id)?;
         self.copy_up(&ns, &node, None)?;
         match node.gone() {
-            Some(gone) => act(gone.file.ok_or(Errno::NOENT)?.as_fd()),
+            Some(gone) => act(gone.held.ok_or(Errno::NOENT)?.as_fd()),
             None => act(self.upper_ref(&node)?.as_fd()),
         }
     }

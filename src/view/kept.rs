@@ -1,0 +1,63 @@
+//! Descriptors kept for a while, by node and layer; when there are too many the longest unused half is closed. Losing one is
+//! never an error: it is opened again by the node's path.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::NodeId;
+
+/// A bounded set of open things.
+#[derive(Debug)]
+pub(super) struct Kept<T> {
+    most: usize,
+    state: Mutex<State<T>>,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    items: HashMap<(NodeId, bool), (Arc<T>, u64)>,
+    clock: u64,
+}
+
+impl<T> Kept<T> {
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, state: Mutex::new(State { items: HashMap::new(), clock: 0 }) }
+    }
+
+    pub(super) fn get(&self, id: NodeId, upper: bool) -> Option<Arc<T>> {
+        let mut state = self.state.lock();
+        state.clock += 1;
+        let now = state.clock;
+        let (item, used) = state.items.get_mut(&(id, upper))?;
+        *used = now;
+        Some(Arc::clone(item))
+    }
+
+    pub(super) fn keep(&self, id: NodeId, upper: bool, item: T) -> Arc<T> {
+        let item = Arc::new(item);
+        let mut state = self.state.lock();
+        state.clock += 1;
+        let now = state.clock;
+        if state.items.len() >= self.most {
+            let mut ages: Vec<u64> = state.items.values().map(|(_, used)| *used).collect();
+            ages.sort_unstable();
+            let line = ages.get(self.most / 2).copied().unwrap_or(now);
+            state.items.retain(|_, (_, used)| *used > line);
+        }
+        state.items.insert((id, upper), (Arc::clone(&item), now));
+        item
+    }
+
+    pub(super) fn drop_node(&self, id: NodeId) {
+        let mut state = self.state.lock();
+        state.items.remove(&(id, false));
+        state.items.remove(&(id, true));
+    }
+
+    /// Closes all of one layer.
+    pub(super) fn drop_layer(&self, upper: bool) {
+        self.state.lock().items.retain(|(_, of_upper), _| *of_upper != upper);
+    }
+}
