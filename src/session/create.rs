@@ -173,7 +173,7 @@ fn is_taken(error: &io::Error) -> bool {
 /// All that belongs into a new session's directory.
 fn fill(dir: &Path, record: &SessionRecord, root: &Stat) -> Result<(), SessionError> {
     make_private_dir(dir)?;
-    for sub in ["upper", "work", "base", "merged"] {
+    for sub in ["upper", "work", "base", "base/content", "merged"] {
         make_private_dir(&dir.join(sub))?;
     }
     // The root of upper is the root of merged, so it looks like the workspace's.

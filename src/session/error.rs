@@ -3,7 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::SessionName;
+use super::mount::MountError;
+use super::{Holder, SessionName};
 use crate::layer::LowerDir;
 use crate::path::Escaped;
 use crate::policy::RuleError;
@@ -183,6 +184,27 @@ pub enum SessionError {
         /// Why.
         problem: String,
     },
+    /// A mount could not be taken away.
+    #[error("{} could not be unmounted: {why}", Escaped::path(.mountpoint))]
+    Unmount {
+        /// Where it is.
+        mountpoint: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// Files in a mount are in use.
+    #[error("session `{name}` is in use{}", users(.holders))]
+    MountBusy {
+        /// The session.
+        name: SessionName,
+        /// Where it is mounted.
+        mountpoint: PathBuf,
+        /// Who uses it, as far as this user may know.
+        holders: Vec<Holder>,
+    },
+    /// It could not be mounted.
+    #[error(transparent)]
+    Mount(#[from] MountError),
     /// Another process of ours failed.
     #[error(transparent)]
     Daemon(Failure),
@@ -208,6 +230,9 @@ impl SessionError {
             Self::InUse { .. } => "busy",
             Self::NoAnswer { .. } => "no-answer",
             Self::Rules(_) | Self::RuleFile { .. } => "rules",
+            Self::Unmount { .. } => "unmount",
+            Self::MountBusy { .. } => "busy",
+            Self::Mount(_) => "mount",
             Self::Daemon(failure) => &failure.kind,
         }
     }
@@ -241,6 +266,13 @@ impl SessionError {
             Self::NoAnswer { name, .. } => format!("scrubfs unmount --lazy {name}"),
             Self::Rules(error) => error.hint.clone(),
             Self::RuleFile { .. } => "scrubfs reads rule files as UTF-8 TOML of at most 1 MiB".to_owned(),
+            Self::Unmount { mountpoint, .. } => {
+                format!("umount -l {}   (as root)", Escaped::path(mountpoint))
+            }
+            Self::MountBusy { name, .. } => {
+                format!("end them and unmount again, or: scrubfs unmount --lazy {name}")
+            }
+            Self::Mount(error) => error.hint(),
             Self::Daemon(failure) => return failure.hint.clone(),
         };
         Some(text)
@@ -261,4 +293,13 @@ fn names(candidates: &[Candidate]) -> String {
     let all: Vec<String> =
         candidates.iter().map(|c| format!("`{}` ({})", c.name, Escaped::path(&c.workspace))).collect();
     all.join(", ")
+}
+
+fn users(holders: &[Holder]) -> String {
+    let all: Vec<String> = holders.iter().take(10).map(ToString::to_string).collect();
+    match holders.len() {
+        0 => String::new(),
+        n if n > all.len() => format!(" by {} and {} more", all.join(", "), n - all.len()),
+        _ => format!(" by {}", all.join(", ")),
+    }
 }

@@ -3,13 +3,13 @@
 //! or not at all, that at most one process changes its layers, and that a damaged file is named in an error and left as it
 //! is. It refuses to guess: a name that fits several sessions is an error that lists them.
 
-#![expect(dead_code, reason = "mount and its daemon use the rest")]
-
 pub mod control;
 mod create;
+mod daemon;
 mod error;
 mod hold;
 mod lock;
+mod mount;
 mod mounts;
 mod name;
 mod options;
@@ -17,11 +17,14 @@ mod record;
 mod resolve;
 mod state;
 mod store;
+mod unmount;
 
 pub use create::{Broken, Listing};
+pub use daemon::daemon_main;
 pub use error::{Candidate, Failure, SessionError};
 pub use hold::Hold;
 pub use lock::SessionLock;
+pub use mount::{MountError, MountRequest, Mounted, mount, mount_here};
 pub use mounts::{MountEntry, mount_table};
 pub use name::SessionName;
 pub use options::{PolicyOption, PolicySource};
@@ -29,6 +32,7 @@ pub use record::{MountKind, MountRecord, SessionRecord};
 pub use resolve::{find, resolve};
 pub use state::{Config, ConfigDir, StateDir};
 pub use store::{Layers, Session, SessionState};
+pub use unmount::{Holder, Unmounted, holders, unmount};
 
 /// The result of what this module does.
 pub type Result<T> = std::result::Result<T, SessionError>;

@@ -28,17 +28,24 @@ pub fn resolve(state: &StateDir, given: Option<&OsStr>) -> Result<Session, Sessi
 /// # Errors
 /// [`SessionError::Ambiguous`], and as [`StateDir::list`]. A damaged session is an error only if it is the one that is named.
 pub fn find(state: &StateDir, given: &OsStr) -> Result<Option<Session>, SessionError> {
-    let mut fits = Vec::new();
-    if let Some(name) = given.to_str().and_then(|text| SessionName::new(text).ok())
-        && let Some(session) = state.open(&name)?
-    {
-        fits.push(session);
-    }
-    let path = Place::new(Path::new(given));
-    for session in state.list()?.sessions {
-        if !fits.contains(&session) && (path.is_workspace_of(&session) || path.is_mountpoint_of(&session)) {
-            fits.push(session);
+    find_from(state, given, Path::new(""))
+}
+
+/// As [`find`], with paths that count from `here`.
+fn find_from(state: &StateDir, given: &OsStr, here: &Path) -> Result<Option<Session>, SessionError> {
+    let named = match given.to_str().and_then(|text| SessionName::new(text).ok()) {
+        Some(name) => state.open(&name)?,
+        None => None,
+    };
+    let path = Place::new(&here.join(given));
+    let is_meant = |s: &Session| path.is_workspace_of(s) || path.is_mountpoint_of(s);
+    let mut fits: Vec<Session> = state.list()?.sessions.into_iter().filter(is_meant).collect();
+    if let Some(named) = named {
+        // Where the path means it too, among others, the name settles it.
+        if fits.is_empty() || fits.contains(&named) {
+            return Ok(Some(named));
         }
+        fits.insert(0, named);
     }
     one_of(fits, given.as_bytes())
 }
@@ -198,6 +205,19 @@ mod tests {
         let _lock = mounted(&second, world.path("m"));
         assert_eq!(containing(&world.state, &world.path("m/x")).unwrap(), Some(second));
         assert_eq!(world.find("repo").unwrap(), Some(first));
+    }
+
+    #[test]
+    fn a_name_wins_over_a_path_only_where_the_path_agrees() {
+        let world = World::new();
+        let (first, second) = (world.create("repo"), world.create("repo"));
+        let from = |here: &str, given: &str| find_from(&world.state, OsStr::new(given), &world.path(here));
+        assert_eq!(from("", "repo").unwrap(), Some(first.clone()));
+        assert_eq!(from("", "repo-2").unwrap(), Some(second));
+        let other = world.create("other/repo");
+        assert!(matches!(from("other", "repo"), Err(SessionError::Ambiguous { .. })));
+        assert_eq!(from("other", "./repo").unwrap(), Some(other));
+        assert_eq!(from("m", "repo").unwrap(), Some(first));
     }
 
     #[test]

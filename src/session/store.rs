@@ -245,7 +245,7 @@ impl Session {
         Ok(top.is_some_and(|m| m.is_ours() && m.source.as_bytes() == self.mount_source().as_bytes()))
     }
 
-    fn lock_path(&self) -> PathBuf {
+    pub(super) fn lock_path(&self) -> PathBuf {
         self.dir.join("lock")
     }
 

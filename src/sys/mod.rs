@@ -11,13 +11,19 @@ use crate::path::{Name, RelPath};
 mod attr;
 mod copy;
 mod dir;
+mod pass;
+mod process;
+mod signal;
 mod xattr;
 
 pub use attr::{FileType, Stat, Time, set_mode, set_owner, set_times};
 pub use copy::{clone_or_copy, copy_range};
 pub use dir::{RawEntry, list_dir};
+pub use pass::{receive_fd, send_fd};
+pub use process::{close_inherited, protect_memory, raise_file_limit};
 pub use rustix::fs::{FallocateFlags, RenameFlags, SeekFrom};
 pub use rustix::io::Errno;
+pub use signal::{Received, SignalQueue};
 pub use xattr::{get_xattr, list_xattrs, remove_xattr, set_xattr};
 
 /// The result of a system call.

@@ -9,6 +9,7 @@ mod wire;
 pub use client::{CallError, Client, Quiet};
 pub use server::{ControlServer, Served};
 pub use wire::{Reply, Request, Status};
+pub(super) use wire::{receive_up_to, send};
 
 /// The socket's name in a session's directory.
 pub(super) const SOCKET: &str = "control.sock";

@@ -73,7 +73,7 @@ pub(super) struct Envelope<T> {
 }
 
 /// Writes one message.
-pub(super) fn send<T: serde::Serialize>(to: &mut impl Write, message: T) -> io::Result<()> {
+pub(in super::super) fn send<T: serde::Serialize>(to: &mut impl Write, message: T) -> io::Result<()> {
     let mut line = serde_json::to_vec(&Envelope { v: VERSION, m: message })?;
     line.push(b'\n');
     to.write_all(&line)
@@ -84,13 +84,21 @@ pub(super) fn send<T: serde::Serialize>(to: &mut impl Write, message: T) -> io::
 /// # Errors
 /// `InvalidData` for anything but one line of our version; what the connection answers.
 pub(super) fn receive<T: serde::de::DeserializeOwned>(from: &mut impl BufRead) -> io::Result<Option<T>> {
+    receive_up_to(from, LINE_MAX)
+}
+
+/// As [`receive`], for lines of up to `max` bytes.
+pub(in super::super) fn receive_up_to<T: serde::de::DeserializeOwned>(
+    from: &mut impl BufRead,
+    max: u64,
+) -> io::Result<Option<T>> {
     #[derive(serde::Deserialize)]
     struct Head {
         v: u32,
     }
     let bad = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
     let mut line = Vec::new();
-    from.take(LINE_MAX).read_until(b'\n', &mut line)?;
+    from.take(max).read_until(b'\n', &mut line)?;
     if line.is_empty() {
         return Ok(None);
     }

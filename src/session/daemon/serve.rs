@@ -1,0 +1,239 @@
+//! From an order to a mount that answers: the lock, the layers, the policy, the view, the mount, the control socket.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Order, signals};
+use crate::fuse::{self, MountOptions, Server};
+use crate::session::control::{ControlServer, Served, Status};
+use crate::session::record::{FORMAT, start_time};
+use crate::session::unmount::{UnmountError, unmount_path};
+use crate::session::{Failure, Layers, MountKind, MountRecord, Session, SessionError, SessionLock};
+use crate::sys::SignalQueue;
+use crate::view::{View, ViewConfig};
+
+/// The layers of a session, held and put together, with nothing mounted yet.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    session: Session,
+    order: Order,
+    view: Arc<View>,
+    lock: SessionLock,
+}
+
+/// A mount that answers as soon as it runs.
+#[derive(Debug)]
+pub(super) struct Serving {
+    server: Server,
+    live: Arc<Live>,
+    control: ControlServer,
+    lock: SessionLock,
+}
+
+/// What the control socket and the signals work on.
+#[derive(Debug)]
+pub(super) struct Live {
+    session: Session,
+    view: Arc<View>,
+    kind: MountKind,
+    mountpoint: std::path::PathBuf,
+    began: Instant,
+    foreground: Option<std::sync::mpsc::Sender<()>>,
+}
+
+impl Prepared {
+    /// Takes the lock and opens everything.
+    ///
+    /// # Errors
+    /// [`SessionError::InUse`], and what is wrong with the layers or the rules.
+    pub(super) fn new(session: Session, order: Order) -> Result<Self, SessionError> {
+        let name = session.name().clone();
+        let pid = session.mount_record().ok().flatten().map(|r| r.pid);
+        let lock = session.lock()?.ok_or(SessionError::InUse { name, pid })?;
+        session.clear_mount_record()?;
+        let lower = Arc::new(SessionError::open_workspace(session.workspace())?);
+        let Layers { lower: _, upper, base, judge } = session.open_layers_with(lower, &order.policy, true)?;
+        session.save_policy(&order.policy)?;
+        if base.damaged() > 0 {
+            tracing::warn!(
+                lines = base.damaged(),
+                "the base's log was damaged; those paths have no known base"
+            );
+        }
+        let config = ViewConfig { judge, upper, base, read_only: order.read_only };
+        let view = View::new(config).map_err(|errno| {
+            SessionError::io("put together the layers in", session.dir())(io::Error::from(errno))
+        })?;
+        Ok(Self { session, order, view, lock })
+    }
+
+    /// What kind of mount it is to become.
+    pub(super) fn kind(&self) -> MountKind {
+        self.order.kind
+    }
+
+    fn options(&self) -> MountOptions {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        MountOptions {
+            fs_name: self.session.mount_source(),
+            allow_other: self.order.allow_other,
+            read_only: self.order.read_only,
+            threads: cores.clamp(2, 8),
+        }
+    }
+
+    /// Mounts where the order says.
+    ///
+    /// # Errors
+    /// Why it could not be mounted.
+    pub(super) fn mount(self) -> Result<Serving, SessionError> {
+        let at = self.order.mountpoint.clone();
+        let server = fuse::mount(Arc::clone(&self.view), &at, &self.options())
+            .map_err(SessionError::io("mount at", &at))?;
+        self.serve(server)
+    }
+
+    /// Serves a mount that was made elsewhere.
+    ///
+    /// # Errors
+    /// Why the handshake with the kernel failed.
+    pub(super) fn serve_fd(self, fd: OwnedFd) -> Result<Serving, SessionError> {
+        let server = fuse::serve_fd(Arc::clone(&self.view), fd, &self.options())
+            .map_err(SessionError::io("serve", Path::new("/dev/fuse")))?;
+        self.serve(server)
+    }
+
+    fn serve(self, server: Server) -> Result<Serving, SessionError> {
+        let Self { session, order, view, lock } = self;
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        let record = MountRecord {
+            format: FORMAT,
+            kind: order.kind,
+            mountpoint: order.mountpoint.clone(),
+            pid,
+            started: start_time(pid).unwrap_or_default(),
+            inside: None,
+            read_only: order.read_only,
+            allow_other: order.allow_other,
+        };
+        session.write_mount_record(&record)?;
+        let control =
+            ControlServer::bind(session.dir()).map_err(SessionError::io("listen in", session.dir()))?;
+        let live = Live {
+            session,
+            view,
+            kind: order.kind,
+            mountpoint: order.mountpoint,
+            began: Instant::now(),
+            foreground: None,
+        };
+        Ok(Serving { server, live: Arc::new(live), control, lock })
+    }
+}
+
+impl Serving {
+    /// Answers until the mount is gone.
+    ///
+    /// # Errors
+    /// Why it ended otherwise than by being unmounted.
+    pub(super) fn run(self, queue: SignalQueue) -> Result<(), SessionError> {
+        let Self { server, live, control, lock } = self;
+        let dir = live.session.dir().to_owned();
+        signals::handle(queue, Arc::clone(&live))?;
+        control.serve(Arc::clone(&live) as Arc<dyn Served>).map_err(SessionError::io("listen in", &dir))?;
+        tracing::info!(mountpoint = %crate::path::Escaped::path(&live.mountpoint), "mounted");
+        let result = server.run();
+        live.forget_mount();
+        drop(control);
+        drop(lock);
+        tracing::info!(?result, "ended");
+        result.map_err(SessionError::io("serve the mount at", &live.mountpoint))
+    }
+
+    /// As [`Serving::run`], with a message on `busy` whenever it was asked to unmount and could not.
+    ///
+    /// # Errors
+    /// As [`Serving::run`].
+    pub(super) fn run_here(
+        mut self,
+        queue: SignalQueue,
+        busy: std::sync::mpsc::Sender<()>,
+    ) -> Result<(), SessionError> {
+        if let Some(live) = Arc::get_mut(&mut self.live) {
+            live.foreground = Some(busy);
+        }
+        self.run(queue)
+    }
+}
+
+impl Live {
+    pub(super) fn kind(&self) -> MountKind {
+        self.kind
+    }
+
+    pub(super) fn is_foreground(&self) -> bool {
+        self.foreground.is_some()
+    }
+
+    /// Tells who waits in the foreground that files are in use.
+    pub(super) fn busy(&self) {
+        if let Some(tell) = &self.foreground
+            && tell.send(()).is_err()
+        {
+            tracing::debug!("nobody waits in the foreground");
+        }
+    }
+
+    pub(super) fn forget_mount(&self) {
+        if let Err(error) = self.session.clear_mount_record() {
+            tracing::warn!(%error, "the mount record stays");
+        }
+    }
+}
+
+impl Served for Live {
+    fn status(&self) -> Status {
+        Status {
+            pid: rustix::process::getpid().as_raw_nonzero().get(),
+            kind: self.kind,
+            mountpoint: self.mountpoint.clone(),
+            uptime: self.began.elapsed().as_secs(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    fn unmount(&self, lazy: bool) -> Result<(), Failure> {
+        if self.kind == MountKind::Run {
+            let mut failure =
+                Failure::new("run", "it is mounted for a `run`, and ends with the program in it");
+            failure.hint = Some("end that program".to_owned());
+            return Err(failure);
+        }
+        match unmount_path(&self.mountpoint, lazy) {
+            Ok(()) => {
+                if lazy {
+                    self.forget_mount();
+                }
+                Ok(())
+            }
+            Err(UnmountError::Busy) => Err(Failure::new("busy", "files in it are in use")),
+            Err(UnmountError::Failed(why)) => Err(Failure::new("failed", why)),
+        }
+    }
+
+    fn while_quiet(&self, work: &mut dyn FnMut() -> bool) {
+        let quiet = self.view.quiesce();
+        let changed = work();
+        drop(quiet);
+        if changed {
+            self.view.layers_changed();
+        }
+    }
+
+    fn layers_changed(&self) {
+        self.view.layers_changed();
+    }
+}

@@ -1,0 +1,113 @@
+//! Starting a daemon and hearing from it.
+
+use std::io::{self, BufReader};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::MountError;
+use crate::session::control::{receive_up_to, send};
+use crate::session::daemon::{Order, Report};
+use crate::session::{Session, SessionError};
+use crate::sys;
+
+/// How long a daemon may take to be ready; a large upper layer is looked through first.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A report is no longer than this.
+const REPORT_MAX: u64 = 1 << 20;
+
+/// A daemon that was started and has its order.
+#[derive(Debug)]
+pub(in crate::session) struct Daemon {
+    child: Child,
+    channel: BufReader<UnixStream>,
+    session: Session,
+}
+
+impl Daemon {
+    /// Starts the own program anew as the daemon of a session.
+    pub(in crate::session) fn start(session: &Session, order: &Order) -> Result<Self, SessionError> {
+        let own = Path::new("/proc/self/exe");
+        let start = || -> io::Result<(Child, UnixStream)> {
+            let (ours, theirs) = UnixStream::pair()?;
+            let child = Command::new(own)
+                .arg0("scrubfs")
+                .args(["daemon", "--session-dir"])
+                .arg(session.dir())
+                .stdin(Stdio::from(OwnedFd::from(theirs)))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()?;
+            Ok((child, ours))
+        };
+        let (child, channel) = start().map_err(SessionError::io("start", own))?;
+        let mut daemon = Self { child, channel: BufReader::new(channel), session: session.clone() };
+        match daemon.give(order) {
+            Ok(()) => Ok(daemon),
+            // It ended at once; what it reported says more than the broken pipe.
+            Err(error) => Err(daemon.expect(&Report::Ready).err().unwrap_or(error)),
+        }
+    }
+
+    fn give(&mut self, order: &Order) -> Result<(), SessionError> {
+        let tell = || -> io::Result<()> {
+            self.channel.get_ref().set_read_timeout(Some(PATIENCE))?;
+            self.channel.get_ref().set_write_timeout(Some(PATIENCE))?;
+            send(&mut self.channel.get_ref(), order)
+        };
+        tell().map_err(|source| self.no_answer(source))
+    }
+
+    fn no_answer(&self, source: io::Error) -> SessionError {
+        SessionError::NoAnswer { name: self.session.name().clone(), source }
+    }
+
+    /// Waits for a report. A daemon that fails, or says nothing, is ended.
+    pub(in crate::session) fn expect(&mut self, wanted: &Report) -> Result<(), SessionError> {
+        let error = match receive_up_to(&mut self.channel, REPORT_MAX) {
+            Ok(Some(report)) if report == *wanted => return Ok(()),
+            Ok(Some(Report::Failed(failure))) => SessionError::Daemon(failure),
+            Ok(Some(Report::Ready | Report::Prepared)) => self.no_answer(io::ErrorKind::InvalidData.into()),
+            Ok(None) => {
+                let status = self.child.wait().map_or_else(|e| e.to_string(), |s| s.to_string());
+                let log = self.session.log_path();
+                MountError::Ended { name: self.session.name().clone(), status, log }.into()
+            }
+            Err(error) => self.no_answer(error),
+        };
+        self.end();
+        Err(error)
+    }
+
+    #[expect(dead_code, reason = "for `run`")]
+    /// Hands over the descriptor of a FUSE mount.
+    pub(in crate::session) fn hand_over(&self, fuse: BorrowedFd<'_>) -> Result<(), SessionError> {
+        sys::send_fd(self.channel.get_ref().as_fd(), fuse).map_err(|errno| self.no_answer(errno.into()))
+    }
+
+    /// Ends the daemon, and waits until it has.
+    pub(in crate::session) fn end(&mut self) {
+        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
+            tracing::debug!(%error, "the daemon could not be ended");
+        }
+    }
+
+    #[expect(dead_code, reason = "for `run`")]
+    /// Waits for the daemon to end by itself, up to `patience`; whether it did.
+    pub(in crate::session) fn wait(&mut self, patience: Duration) -> bool {
+        let until = std::time::Instant::now() + patience;
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(_)) => return true,
+                Ok(None) if std::time::Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Ok(None) | Err(_) => return false,
+            }
+        }
+    }
+}
