@@ -139,7 +139,7 @@ impl<'a> Risk<'a> {
         }
         let bytes = upper.whole()?;
         let verdict = self.sides.judge().policy().path(&change.path, Kind::File);
-        let spans = self.sides.judge().policy().scan(&verdict, &bytes);
+        let spans = self.sides.judge().policy().scan(&verdict, &bytes, None);
         let text = !bytes.iter().take(TEXT_PROBE).any(|b| *b == 0);
         let odd: Vec<_> = text
             .then(|| bytes.split(|b| *b == b'\n').enumerate())
@@ -187,7 +187,7 @@ impl<'a> Risk<'a> {
         let mut at = 0;
         while at < upper.len() {
             let window = upper.read(at, want)?;
-            if let Some(span) = self.sides.judge().policy().scan_window(&window).first() {
+            if let Some(span) = self.sides.judge().policy().scan_window(&window, None).first() {
                 let rule = &self.sides.judge().policy().rule(span.rule).id;
                 let why = format!("at byte {} it matches rule {rule}", at + span.start);
                 change.flags.push(Raised { flag: Flag::Secret, why: why.into() });

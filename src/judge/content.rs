@@ -257,7 +257,7 @@ impl Content {
             vec![0; usize::try_from(end.saturating_sub(start)).map_err(|_| Undecided::TooLarge)?];
         let got = read_full(file, &mut window, start)?;
         window.truncate(got);
-        let mut spans = judge.policy.scan_window(&window);
+        let mut spans = judge.policy.scan_window(&window, None);
         for span in &mut spans {
             span.start += start;
         }

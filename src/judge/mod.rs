@@ -224,7 +224,7 @@ impl Judge {
     /// The masks of bytes that are held in memory and stand for a whole file.
     #[must_use]
     pub fn masks_of(&self, verdict: &PathVerdict, bytes: &[u8]) -> Masks {
-        self.masker.mask(bytes, 0, &self.policy.scan(verdict, bytes))
+        self.masker.mask(bytes, 0, &self.policy.scan(verdict, bytes, None))
     }
 }
 

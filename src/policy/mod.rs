@@ -23,20 +23,25 @@ mod backup;
 mod builder;
 mod detect;
 mod ignore_files;
+mod known;
 mod options;
 #[cfg(test)]
 mod pack_tests;
 mod paths;
 mod pattern;
 mod redact;
+mod restore;
 mod rules;
 mod ruleset;
 
 pub use builder::PolicyBuilder;
+pub use detect::Sample;
 pub use ignore_files::{
     IGNORE_FILE_MAX, IGNORE_FILES, IgnoreFile, IgnoreWarning, WORKSPACE_RULES, is_ignore_file,
 };
-pub use redact::{Mask, Masker, Masks, Restored, restore};
+pub use known::{KNOWN_MIN, KnownMatcher, KnownValues};
+pub use redact::{Mask, Masker, Masks};
+pub use restore::{Restored, restore};
 pub use rules::RuleError;
 
 /// What policy says about an object. It has no default: forgetting to ask does not compile into `Clear`.
@@ -283,14 +288,15 @@ impl Policy {
         self.content.gate_hides(content)
     }
 
-    /// Finds the secrets in a whole file of at most [`WHOLE_MAX`] bytes, sorted, without overlaps.
+    /// Finds the secrets in a whole file of at most [`WHOLE_MAX`] bytes, sorted, without overlaps. Values in `known` are secrets too,
+    /// wherever they stand.
     #[must_use]
-    pub fn scan(&self, verdict: &PathVerdict, content: &[u8]) -> Vec<Span> {
+    pub fn scan(&self, verdict: &PathVerdict, content: &[u8], known: Option<&KnownMatcher>) -> Vec<Span> {
         match verdict.action {
             PathAction::Clear => Vec::new(),
-            PathAction::Redact(format) => self.content.scan(Some(format), content),
+            PathAction::Redact(format) => self.content.scan(Some((format, verdict.rule)), content, known),
             PathAction::Plain | PathAction::Open | PathAction::Gate | PathAction::Hide => {
-                self.content.scan(None, content)
+                self.content.scan(None, content, known)
             }
         }
     }
@@ -298,8 +304,23 @@ impl Policy {
     /// Finds the secrets in one window of a larger file; offsets count from the window's start. A span that touches the
     /// window's border may be cut there: neighbouring windows overlap by [`WINDOW_OVERLAP`].
     #[must_use]
-    pub fn scan_window(&self, window: &[u8]) -> Vec<Span> {
-        self.content.scan(None, window)
+    pub fn scan_window(&self, window: &[u8], known: Option<&KnownMatcher>) -> Vec<Span> {
+        self.content.scan(None, window, known)
+    }
+
+    /// Learns the secret values of a file that is hidden or redacted, so that they can be masked elsewhere.
+    pub fn learn(&self, verdict: &PathVerdict, content: &[u8], known: &mut KnownValues) {
+        match verdict.action {
+            PathAction::Clear | PathAction::Plain | PathAction::Open => {}
+            PathAction::Redact(format) => self.content.learn(Some(format), content, known),
+            PathAction::Gate | PathAction::Hide => self.content.learn(None, content, known),
+        }
+    }
+
+    /// Texts in which the content rules must find a secret, made up from the rules' shapes: canaries for tests and leak hunts.
+    #[must_use]
+    pub fn samples(&self, seed: u64) -> Vec<Sample> {
+        self.content.samples(seed)
     }
 
     /// Name and origin of a rule of this policy.

@@ -1,0 +1,192 @@
+//! What separates a token from something that only has its shape: placeholders, published examples, entropy, and the check sums
+//! that some providers put into their tokens. A check sum that holds makes a match certain; one that fails only lets the
+//! placeholder test speak, because many real and published tokens fail theirs.
+
+use super::class::Class;
+
+/// A provider's check sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Checksum {
+    /// CRC-32 of the body in base 62 as the last six characters (GitHub, npm).
+    Crc32Base62,
+    /// CRC-32 of all before it in upper-case hex as the last eight characters (Atlassian, Bitbucket).
+    Crc32Hex,
+    /// As [`Checksum::Crc32Hex`] in lower case, after an underscore that is left out (Zuplo).
+    Crc32HexTail,
+    /// As [`Checksum::Crc32HexTail`], bytes in little-endian order (Grafana).
+    Crc32HexLe,
+}
+
+impl Checksum {
+    /// Whether the check sum of a whole token holds.
+    pub(super) fn holds(self, token: &[u8]) -> bool {
+        self.tail(token).is_some_and(|(at, tail)| token.get(at..) == Some(tail.as_slice()))
+    }
+
+    /// Where the check sum stands in a token and what it should be.
+    pub(super) fn tail(self, token: &[u8]) -> Option<(usize, Vec<u8>)> {
+        let (len, body_end) = match self {
+            Self::Crc32Base62 => (6, token.len().checked_sub(6)?),
+            Self::Crc32Hex => (8, token.len().checked_sub(8)?),
+            Self::Crc32HexTail | Self::Crc32HexLe => (8, token.len().checked_sub(9)?),
+        };
+        let at = token.len() - len;
+        let head = token.get(..body_end)?;
+        Some(match self {
+            Self::Crc32Base62 => {
+                let body = head.iter().rposition(|b| *b == b'_').and_then(|i| head.get(i + 1..))?;
+                (at, base62(crc32(body)))
+            }
+            Self::Crc32Hex => (at, format!("{:08X}", crc32(head.strip_suffix(b"=").unwrap_or(head))).into()),
+            Self::Crc32HexTail => (at, format!("{:08x}", crc32(head)).into()),
+            Self::Crc32HexLe => (at, format!("{:08x}", crc32(head).swap_bytes()).into()),
+        })
+    }
+}
+
+fn base62(mut n: u32) -> Vec<u8> {
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut out = vec![b'0'; 6];
+    for slot in out.iter_mut().rev() {
+        *slot = DIGITS.get((n % 62) as usize).copied().unwrap_or(b'0');
+        n /= 62;
+    }
+    out
+}
+
+/// CRC-32 (IEEE 802.3).
+pub(super) fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, b| {
+        (0..8).fold(crc ^ u32::from(*b), |c, _| if c & 1 == 1 { c >> 1 ^ 0xEDB8_8320 } else { c >> 1 })
+    })
+}
+
+/// Shannon entropy in bits a byte.
+pub(in crate::policy) fn entropy(bytes: &[u8]) -> f64 {
+    let mut counts = [0u32; 256];
+    for b in bytes {
+        if let Some(n) = counts.get_mut(usize::from(*b)) {
+            *n += 1;
+        }
+    }
+    let len = bytes.len() as f64;
+    counts.iter().filter(|n| **n > 0).map(|n| f64::from(*n) / len).map(|p| -p * p.log2()).sum()
+}
+
+/// Words that a person writes where a token would stand.
+const PLACEHOLDER_WORDS: &[&str] = &[
+    "example",
+    "placeholder",
+    "changeme",
+    "change_me",
+    "change-me",
+    "redacted",
+    "dummy",
+    "your",
+    "insert",
+    "xxxx",
+    "****",
+    "....",
+    "abcdefg",
+    "1234567",
+    "7654321",
+    "deadbeef",
+    "cafebabe",
+    "00000000",
+    "11111111",
+    "aaaaaaaa",
+    "not_a_real",
+    "notreal",
+    "fake",
+    "sample",
+    "mytoken",
+    "my_token",
+    "my-token",
+    "secret_here",
+    "goes_here",
+    "token_here",
+    "todo",
+];
+
+/// Whether bytes of a token's shape are a placeholder: a word that says so, a repeated pattern, a counted sequence, or too little
+/// variety for the length.
+pub(in crate::policy) fn is_placeholder(body: &[u8]) -> bool {
+    let lower = body.to_ascii_lowercase();
+    PLACEHOLDER_WORDS.iter().any(|word| contains(&lower, word.as_bytes())) || is_monotonous(body)
+}
+
+/// Whether bytes are a sequence or have too little variety to be random.
+pub(in crate::policy) fn is_monotonous(body: &[u8]) -> bool {
+    if body.len() < 8 {
+        return body.iter().all(|b| Some(b) == body.first());
+    }
+    let steps = body.windows(2).filter(|w| matches!(w, [a, b] if a == b || a.wrapping_add(1) == *b)).count();
+    let distinct = Class::of(body).bytes().count();
+    steps * 2 > body.len() || distinct < 5.min(body.len() / 2) || (body.len() >= 20 && entropy(body) < 2.3)
+}
+
+/// Whether `text` holds `word`, byte for byte.
+pub(in crate::policy) fn contains(text: &[u8], word: &[u8]) -> bool {
+    find(text, word, 0).is_some()
+}
+
+/// The offset of the first `word` at or after `from`.
+pub(in crate::policy) fn find(text: &[u8], word: &[u8], from: usize) -> Option<usize> {
+    memchr::memmem::find(text.get(from..)?, word).map(|i| i + from)
+}
+
+/// Whether a value only refers to a secret or leaves room for one: `${VAR}`, `$VAR`, `{{ x }}`, `<token>`, `%VAR%`, `***`.
+pub(in crate::policy) fn is_reference(value: &[u8]) -> bool {
+    match value {
+        [] => true,
+        [b'$', next, ..] => {
+            matches!(next, b'{' | b'(' | b'[' | b'_' | b'A'..=b'Z' | b'a'..=b'z') && !is_crypt(value)
+        }
+        [b'{', b'{' | b'%', ..] | [b'<', .., b'>'] | [b'{', .., b'}'] | [b'[', .., b']'] => true,
+        [b'#', b'{', ..] | [b'@', b'{', ..] => true,
+        [b'%', rest @ .., b'%'] => rest.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_'),
+        [b'%', rest @ ..] => matches!(rest, [b's' | b'd' | b'v' | b'q'] | [b'(', ..] | [b'{', ..]),
+        _ => value.iter().all(|b| matches!(b, b'*' | b'.' | b'x' | b'X' | b'_' | b'-' | b'?' | b'#')),
+    }
+}
+
+/// Whether a value is a password hash in modular crypt format.
+pub(in crate::policy) fn is_crypt(value: &[u8]) -> bool {
+    matches!(value, [b'$', id @ ..] if id.iter().take(10).any(|b| *b == b'$') && value.len() > 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crc_and_base62() {
+        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
+        assert_eq!(base62(61), b"00000z");
+    }
+
+    #[test]
+    fn placeholders() {
+        for word in [
+            "xxxxxxxxxxxxxxxxxxxx",
+            "your_token_goes_here",
+            "AKIAIOSFODNN7EXAMPLE",
+            "0123456789abcdef0123",
+            "abcabcabcabcabcabcabc",
+        ] {
+            assert!(is_placeholder(word.as_bytes()), "{word}");
+        }
+        assert!(!is_placeholder(b"q8Zk3LmPw0TtYv7RnB2c"));
+    }
+
+    #[test]
+    fn references() {
+        for value in ["", "${VAR}", "$VAR", "{{ x }}", "<token>", "%VAR%", "%s", "***", "$(cat f)", "#{x}"] {
+            assert!(is_reference(value.as_bytes()), "{value}");
+        }
+        for value in ["hunter2", "$2y$10$abcdefghijklmnopqrstuv", "$1a!", "a%s"] {
+            assert!(!is_reference(value.as_bytes()), "{value}");
+        }
+    }
+}

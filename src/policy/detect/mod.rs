@@ -1,0 +1,353 @@
+//! What in a file's bytes is secret: the content side of the policy. Literals find candidates at memory speed (`literals`), shapes
+//! and finders in code judge them in a bounded stretch around (`shape`, `native`, `pem`), and checks throw out what only
+//! looks like a secret (`checks`). The work per byte is bounded whatever the input holds. Every span is reported whole; what cannot
+//! be told apart from a secret by its bytes is left to the path and format rules.
+
+use super::known::{KnownMatcher, KnownValues};
+use super::rules::{Registry, RuleError, RuleText};
+use super::{Format, Origin, RuleId, RuleInfo, Span};
+
+pub(super) mod checks;
+mod class;
+mod literals;
+mod native;
+mod pem;
+mod sample;
+mod shape;
+mod tokens;
+mod wide;
+
+use class::Runs;
+use literals::{Beside, Literals, LiteralsBuilder};
+use native::Native;
+pub use sample::Sample;
+use shape::Shape;
+use tokens::{Finder, Rule, Scope};
+
+/// Counts up whenever the same rules and bytes give other spans than before: part of [`super::Policy::digest`].
+pub(super) const VERSION: u32 = 1;
+
+const TOKENS: &str = include_str!("../../../rules/tokens.toml");
+
+/// The built-in rule files of the content side, for the digest: name as shown to people, text.
+pub(super) const BUILTIN: &[(&str, &str)] = &[("built-in tokens.toml", TOKENS)];
+
+/// The names of the tables in rule files that are this module's.
+pub(super) const TABLES: &[&str] = &["content", "keyname", "allow"];
+
+/// How far before and after a keyword a rule's regular expression is tried, in bytes.
+const REGEX_BEFORE: usize = 256;
+const REGEX_AFTER: usize = 2048;
+
+/// A literal's way to judge a candidate.
+#[derive(Debug)]
+struct Pattern {
+    rule: usize,
+    how: How,
+}
+
+#[derive(Debug)]
+enum How {
+    Shape(Shape),
+    Assigned { keyword: usize, shapes: Vec<Shape> },
+    Regex { regex: Box<regex::bytes::Regex>, group: usize },
+    Native { native: Native, literal: usize },
+}
+
+/// The compiled content rules.
+#[derive(Debug, Default)]
+pub(super) struct Detector {
+    engine: Option<Engine>,
+    known_rule: Option<RuleId>,
+}
+
+#[derive(Debug)]
+struct Engine {
+    literals: Literals,
+    patterns: Vec<Pattern>,
+    rules: Vec<(RuleId, Rule)>,
+    /// How many class elements the shapes have together.
+    elements: usize,
+    strict: bool,
+}
+
+impl Detector {
+    /// Compiles the built-in content rules and those in `texts` (the user's and the workspace's files, in this order; they hold
+    /// `[[path]]` tables as well, which are not this module's), without the ids for which `registry.disabled(id)` holds; each
+    /// rule gets its id by [`Registry::add`]. `strict` turns the entropy rules on.
+    pub(super) fn build(
+        texts: &[RuleText],
+        strict: bool,
+        registry: &mut Registry,
+    ) -> Result<Self, RuleError> {
+        let builtin =
+            RuleText { text: TOKENS.into(), file: "built-in tokens.toml".into(), origin: Origin::BuiltIn };
+        let rules = tokens::load(&builtin, texts)?
+            .into_iter()
+            .filter(|rule| !registry.disabled(&rule.info.id))
+            .filter(|rule| strict || rule.scope != Scope::Strict)
+            .collect::<Vec<_>>();
+        let rules = rules.into_iter().map(|rule| (registry.add(rule.info.clone()), rule)).collect();
+        let known_rule = registry.add(RuleInfo {
+            id: "known-value".into(),
+            source: "built-in".into(),
+            line: 0,
+            why: "A value that a hidden or redacted file holds".into(),
+            origin: Origin::BuiltIn,
+        });
+        Ok(Self { engine: Some(Engine::new(rules, strict)), known_rule: Some(known_rule) })
+    }
+
+    pub(super) fn gate_hides(&self, content: &[u8]) -> bool {
+        pem::is_private(&wide::narrow(content).unwrap_or_else(|| content.into()))
+    }
+
+    /// The secrets of a text, sorted, without overlaps. Without rules everything is one. `format` comes with the path rule that
+    /// gave it.
+    pub(super) fn scan(
+        &self,
+        format: Option<(Format, Option<RuleId>)>,
+        content: &[u8],
+        known: Option<&KnownMatcher>,
+    ) -> Vec<Span> {
+        let (Some(engine), Some(known_rule)) = (&self.engine, self.known_rule) else {
+            return vec![Span { start: 0, len: content.len() as u64, rule: RuleId(u32::MAX) }];
+        };
+        let config = format.is_some_and(|(f, _)| f != Format::Text);
+        let all = |text: &[u8]| {
+            let mut spans = engine.spans(text, config);
+            let values = known.map(|k| k.find(text)).unwrap_or_default();
+            spans.extend(values.into_iter().map(|v| span_of(v, known_rule)));
+            spans
+        };
+        let mut spans = all(content);
+        if let Some(narrow) = wide::narrow(content) {
+            spans.extend(all(&narrow).into_iter().map(wide::widen));
+        }
+        normal(spans)
+    }
+
+    /// Learns the secrets of a file that is hidden or redacted.
+    pub(super) fn learn(&self, format: Option<Format>, content: &[u8], known: &mut KnownValues) {
+        let narrow = wide::narrow(content);
+        let text = narrow.as_deref().unwrap_or(content);
+        for span in self.scan(Some((format.unwrap_or(Format::Code), None)), text, None) {
+            let range = usize::try_from(span.start).ok().zip(usize::try_from(span.start + span.len).ok());
+            if let Some(value) = range.and_then(|(from, to)| text.get(from..to)) {
+                known.insert(value);
+            }
+        }
+    }
+
+    /// Texts that the rules must find something in, made up from their shapes: for tests and for leak hunts.
+    pub(super) fn samples(&self, seed: u64) -> Vec<Sample> {
+        self.engine.iter().flat_map(|engine| sample::samples(&engine.rules, seed)).collect()
+    }
+}
+
+fn span_of(range: std::ops::Range<usize>, rule: RuleId) -> Span {
+    Span { start: range.start as u64, len: range.len() as u64, rule }
+}
+
+/// Sorted, overlapping spans merged; the longer one's rule stands for both.
+fn normal(mut spans: Vec<Span>) -> Vec<Span> {
+    spans.sort_by_key(|s| (s.start, std::cmp::Reverse(s.len)));
+    let mut out: Vec<Span> = Vec::with_capacity(spans.len());
+    for span in spans {
+        match out.last_mut() {
+            Some(last) if span.start < last.start + last.len => {
+                if span.len > last.len {
+                    last.rule = span.rule;
+                }
+                last.len = last.len.max(span.start + span.len - last.start);
+            }
+            Some(_) | None => out.push(span),
+        }
+    }
+    out
+}
+
+impl Engine {
+    fn new(rules: Vec<(RuleId, Rule)>, strict: bool) -> Self {
+        let mut elements = 0;
+        let mut patterns = Vec::new();
+        let mut builder = LiteralsBuilder::default();
+        let mut add = |rule, literal: &[u8], fold, next, how| {
+            if builder.add(literal, fold, next, patterns.len()) {
+                patterns.push(Pattern { rule, how });
+            }
+        };
+        for (i, (_, rule)) in rules.iter().enumerate() {
+            match &rule.finder {
+                Finder::Shapes(shapes) => {
+                    for shape in shapes {
+                        let mut shape = shape.clone();
+                        shape.number(&mut elements);
+                        if let Some((literal, next)) = shape.anchor().map(|(l, n)| (l.to_vec(), n)) {
+                            add(i, &literal, false, next.map(Beside::Next), How::Shape(shape));
+                        }
+                    }
+                }
+                Finder::Assigned { keywords, shapes } => {
+                    for keyword in keywords {
+                        let mut shapes = shapes.clone();
+                        shapes.iter_mut().for_each(|s| s.number(&mut elements));
+                        let how = How::Assigned { keyword: keyword.len(), shapes };
+                        add(i, keyword.as_bytes(), true, None, how);
+                    }
+                }
+                Finder::Regex { keywords, regex, group } => {
+                    for keyword in keywords {
+                        let how = How::Regex { regex: regex.clone(), group: *group };
+                        add(i, keyword.as_bytes(), true, None, how);
+                    }
+                }
+                Finder::Native(native) => {
+                    let (literals, fold) = native.literals();
+                    let letters = class::Class::named("alnum").map(Beside::Prev);
+                    for literal in literals {
+                        let how = How::Native { native: *native, literal: literal.len() };
+                        add(i, literal.as_bytes(), fold, letters, how);
+                    }
+                }
+            }
+        }
+        Self { literals: builder.build(), patterns, rules, elements, strict }
+    }
+
+    fn spans(&self, text: &[u8], config: bool) -> Vec<Span> {
+        let mut runs = Runs::new(self.elements);
+        let mut done = vec![0; self.patterns.len()];
+        let mut spans = Vec::new();
+        self.literals.for_each(text, |target, at| {
+            let (Some(pattern), Some(done)) = (self.patterns.get(target), done.get_mut(target)) else {
+                return;
+            };
+            if at >= *done {
+                *done = self.judge(pattern, &mut runs, text, at, config, &mut spans);
+            }
+        });
+        spans
+    }
+
+    /// Judges a candidate and returns the offset up to which further candidates of this pattern are settled.
+    fn judge(
+        &self,
+        pattern: &Pattern,
+        runs: &mut Runs,
+        text: &[u8],
+        at: usize,
+        config: bool,
+        spans: &mut Vec<Span>,
+    ) -> usize {
+        let Some((id, rule)) = self.rules.get(pattern.rule) else { return at };
+        if rule.scope == Scope::Config && !config && !self.strict {
+            return at;
+        }
+        let mut push = |(start, end): (usize, usize)| {
+            spans.push(Span { start: start as u64, len: (end - start) as u64, rule: *id });
+        };
+        match &pattern.how {
+            How::Shape(shape) => {
+                let Some(m) = shape.at_anchor(runs, text, at) else { return at };
+                if self.accepts(rule, text, (m.start, m.end), m.secret) {
+                    push(m.secret);
+                }
+                m.end
+            }
+            How::Assigned { keyword, shapes } => {
+                let Some(value) = assigned(text, at + keyword) else { return at };
+                for shape in shapes {
+                    if let Some(m) = shape.at_start(runs, text, value)
+                        && self.accepts(rule, text, (m.start, m.end), m.secret)
+                    {
+                        push(m.secret);
+                        return m.end;
+                    }
+                }
+                at
+            }
+            How::Regex { regex, group } => {
+                let start = at.saturating_sub(REGEX_BEFORE);
+                let window = text.get(start..text.len().min(at + REGEX_AFTER)).unwrap_or_default();
+                for found in regex.captures_iter(window) {
+                    let (Some(all), Some(secret)) = (found.get(0), found.get(*group)) else { continue };
+                    let secret = (start + secret.start(), start + secret.end());
+                    let all = (start + all.start(), start + all.end());
+                    if secret.0 < secret.1 && self.accepts(rule, text, all, secret) {
+                        push(secret);
+                    }
+                }
+                at + REGEX_AFTER / 2
+            }
+            How::Native { native, literal } => {
+                let Some(secret) = native.find(text, at, *literal, config) else { return at };
+                if !excepted(rule, text.get(secret.0..secret.1).unwrap_or_default()) {
+                    push(secret);
+                }
+                secret.1
+            }
+        }
+    }
+
+    /// Whether a match is a secret, judged by its own bytes and by what stands near it.
+    fn accepts(&self, rule: &Rule, text: &[u8], all: (usize, usize), secret: (usize, usize)) -> bool {
+        let value = text.get(secret.0..secret.1).unwrap_or_default();
+        if excepted(rule, value) {
+            return false;
+        }
+        if let Some(near) = &rule.near {
+            let from = all.0.saturating_sub(near.within);
+            let window = text.get(from..text.len().min(all.1 + near.within)).unwrap_or_default();
+            let window = window.to_ascii_lowercase();
+            if !near.keywords.iter().any(|k| checks::contains(&window, k.to_ascii_lowercase().as_bytes())) {
+                return false;
+            }
+        }
+        if rule.checksum.is_some_and(|sum| sum.holds(value)) {
+            return true;
+        }
+        let body = body_of(value);
+        !checks::is_placeholder(body) && checks::entropy(body) >= rule.entropy
+    }
+}
+
+/// A token without its constant prefix, which would count for the variety of a short one.
+fn body_of(value: &[u8]) -> &[u8] {
+    let filler = value.iter().take_while(|b| Some(*b) == value.first()).count();
+    let value = if filler >= 8 { value.get(filler..).unwrap_or(value) } else { value };
+    let prefix = value.iter().take(24).rposition(|b| matches!(b, b'_' | b'-' | b'.')).map_or(0, |i| i + 1);
+    match value.get(prefix..) {
+        Some(body) if body.len() >= 16 && prefix > 0 => body,
+        Some(_) | None => value,
+    }
+}
+
+fn excepted(rule: &Rule, value: &[u8]) -> bool {
+    rule.except_words.iter().any(|word| checks::contains(value, word.as_bytes()))
+        || rule.except_regex.as_ref().is_some_and(|regex| regex.is_match(value))
+}
+
+/// Where the value begins that is assigned to a name whose keyword ends at `after`: behind the rest of the name, an optional
+/// quote or bracket, an operator, and an optional quote.
+fn assigned(text: &[u8], after: usize) -> Option<usize> {
+    let rest = text.get(after..text.len().min(after + 80))?;
+    let count = |from: usize, max: usize, set: &dyn Fn(u8) -> bool| {
+        rest.iter().skip(from).take(max).take_while(|b| set(**b)).count()
+    };
+    let mut at = count(0, 30, &|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+    at += count(at, 6, &|b| matches!(b, b'"' | b'\'' | b'`' | b' ' | b'\t' | b'\\' | b']' | b')' | b'*'));
+    let operator =
+        count(at, 3, &|b| matches!(b, b'=' | b':' | b'>' | b',' | b'(' | b'|' | b'?' | b'~' | b'-'));
+    if operator == 0 {
+        return None;
+    }
+    at += operator;
+    at += count(at, 8, &|b| {
+        matches!(b, b'"' | b'\'' | b'`' | b' ' | b'\t' | b'\\' | b'[' | b'(' | b'=' | b'>' | b'*')
+    });
+    Some(after + at)
+}
+
+#[cfg(test)]
+mod tests;
