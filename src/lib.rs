@@ -36,6 +36,7 @@
 //! Everything behind the mount is hostile, and everything in the repository is hostile input. What cannot be decided is
 //! hidden, and the log says why. Lower is written by [`apply`] alone.
 
+pub mod apply;
 pub mod change;
 pub mod fuse;
 pub mod judge;

@@ -15,6 +15,10 @@ mod links;
 
 pub use content::{Content, Whole};
 
+/// What the names of apply's staging directories begin with, at the workspace's root. They hold original bytes while an apply
+/// runs, so they exist for nobody behind the mount, whatever the rules say.
+pub const STAGING_PREFIX: &[u8] = b".scrubfs-apply-";
+
 /// The verdict on an entry of a visible lower directory.
 #[derive(Debug, Clone)]
 pub enum EntryVerdict {
@@ -98,6 +102,9 @@ impl Judge {
     pub fn entry(&self, path: &RelPath, stat: &Stat) -> EntryVerdict {
         if self.excluded.contains(&(stat.dev, stat.ino)) {
             return hidden("scrubfs-state", "the state of scrubfs itself");
+        }
+        if path.as_bytes().starts_with(STAGING_PREFIX) {
+            return hidden("scrubfs-staging", "what an apply is about to write");
         }
         match stat.file_type() {
             FileType::CharDevice | FileType::BlockDevice | FileType::Unknown => {

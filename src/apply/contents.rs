@@ -1,0 +1,235 @@
+//! What bytes a changed file gets in lower: the session's, with masks turned back into the values that lower has under them
+//! today, merged with what the workspace changed meanwhile. Merging happens in masked space. The result may hold secrets: it is
+//! made once to see whether it can be made, and once more when it is written, and is kept nowhere between.
+
+use std::fs::File;
+use std::os::fd::AsFd as _;
+
+use rustix::fs::OFlags;
+
+use super::error::{ApplyError, Result};
+use super::merge::{Merged, merge};
+use super::plan::{Content, Reason, Remark, Source};
+use super::select::ConflictMode;
+use crate::change::{Change, Conflict, Flag};
+use crate::judge::{EntryVerdict, Judge, Undecided, Whole};
+use crate::layer::{BaseStore, Stamp, UpperDir};
+use crate::path::RelPath;
+use crate::policy::{Restored, restore};
+use crate::sys::{self, Errno, FileType};
+
+/// Larger files are neither merged nor searched for masks to turn back, in bytes.
+const MEMORY_MAX: u64 = 256 << 20;
+
+/// Reads both sides of a session, lower with its original bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Contents<'a> {
+    pub(super) judge: &'a Judge,
+    pub(super) upper: &'a UpperDir,
+    pub(super) base: &'a BaseStore,
+}
+
+/// What was decided about a changed file.
+pub(super) enum Decision {
+    Take(Content, Vec<Remark>),
+    Refuse(Reason),
+}
+
+/// A new file's bytes.
+pub(super) enum Bytes {
+    /// As another file has them.
+    File(File),
+    /// In memory; they may hold secrets.
+    Memory(Vec<u8>),
+}
+
+/// Why bytes could not be made.
+enum Failure {
+    Refused(Reason),
+    Failed(ApplyError),
+}
+
+impl From<Reason> for Failure {
+    fn from(reason: Reason) -> Self {
+        Self::Refused(reason)
+    }
+}
+
+impl From<ApplyError> for Failure {
+    fn from(error: ApplyError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+type Made<T> = std::result::Result<T, Failure>;
+
+impl Contents<'_> {
+    /// Decides where the bytes of a change come from, and tries whether they can be made.
+    pub(super) fn decide(&self, change: &Change, mode: ConflictMode) -> Result<Decision> {
+        match self.try_decide(change, mode) {
+            Ok((content, remarks)) => Ok(Decision::Take(content, remarks)),
+            Err(Failure::Refused(reason)) => Ok(Decision::Refuse(reason)),
+            Err(Failure::Failed(error)) => Err(error),
+        }
+    }
+
+    fn try_decide(&self, change: &Change, mode: ConflictMode) -> Made<(Content, Vec<Remark>)> {
+        let both_files = |c: &Change| {
+            let file =
+                |s: &Option<crate::change::Side>| s.as_ref().is_some_and(|s| s.file_type() == FileType::File);
+            file(&c.old) && file(&c.new)
+        };
+        let source = || {
+            let old = change.old.as_ref().ok_or(Reason::from(Conflict::BaseUnknown))?;
+            Made::Ok(Source { from: change.old_path().clone(), stamp: old.stamp() })
+        };
+        match change.conflict {
+            Some(conflict) if !conflict.may_merge() || !both_files(change) => {
+                Err(Reason::from(conflict).into())
+            }
+            Some(conflict) => {
+                let base = change.base.as_ref().and_then(|b| b.hash);
+                if conflict == Conflict::EditedBoth && base.is_none() {
+                    return Err(Reason::NoBase.into());
+                }
+                let base = if conflict == Conflict::AddedBoth { None } else { base.map(|h| hex(&h)) };
+                let markers = mode == ConflictMode::Markers;
+                let content = Content::Merged { of: source()?, base, markers };
+                let (_, remarks) = self.make(&change.path, &content)?;
+                Ok((content, remarks))
+            }
+            None if change.has(Flag::Redacted) => {
+                let content = Content::Restored(source()?);
+                let (_, remarks) = self.make(&change.path, &content)?;
+                Ok((content, remarks))
+            }
+            None => Ok((Content::Upper, Vec::new())),
+        }
+    }
+
+    /// Makes the bytes of a step for writing. What could be made when the plan was made and cannot now is stale.
+    pub(super) fn bytes(&self, path: &RelPath, content: &Content) -> Result<Bytes> {
+        match self.make(path, content) {
+            Ok((bytes, _)) => Ok(bytes),
+            Err(Failure::Failed(error)) => Err(error),
+            Err(Failure::Refused(_)) => {
+                Err(ApplyError::Stale { path: path.clone(), side: super::error::Side::Workspace })
+            }
+        }
+    }
+
+    fn make(&self, path: &RelPath, content: &Content) -> Made<(Bytes, Vec<Remark>)> {
+        match content {
+            Content::Upper => Ok((Bytes::File(self.open_upper(path)?), Vec::new())),
+            Content::Restored(source) => {
+                let whole = self.original(source)?;
+                let restored = undamaged(restore(&whole.original, &whole.masks, &self.read_upper(path)?))?;
+                Ok((Bytes::Memory(restored.bytes), removed(&restored.removed)))
+            }
+            Content::Merged { of, base, markers } => {
+                let whole = self.original(of)?;
+                let (merged, mut remarks) = self.merged(path, base.as_deref(), &whole, *markers)?;
+                let restored = undamaged(restore(&whole.original, &whole.masks, &merged))?;
+                remarks.extend(removed(&restored.removed));
+                Ok((Bytes::Memory(restored.bytes), remarks))
+            }
+        }
+    }
+
+    /// The three-way merge in masked space.
+    fn merged(
+        &self,
+        path: &RelPath,
+        base: Option<&str>,
+        whole: &Whole,
+        markers: bool,
+    ) -> Made<(Vec<u8>, Vec<Remark>)> {
+        let base = match base {
+            None => Vec::new(),
+            Some(text) => {
+                let hash = blake3::Hash::from_hex(text).map_err(|_| Reason::NoBase)?;
+                let kept = self
+                    .base
+                    .content(hash.as_bytes())
+                    .map_err(|source| ApplyError::Base { path: path.clone(), source })?;
+                kept.ok_or(Reason::NoBase)?
+            }
+        };
+        match merge(&base, &whole.masked(), &self.read_upper(path)?) {
+            Merged::Clean(bytes) => Ok((bytes, vec![Remark::Merged])),
+            Merged::Binary => Err(Reason::Binary.into()),
+            Merged::Conflicts { places, marked } => {
+                let lines: Vec<usize> = places.iter().map(|p| p.line).collect();
+                if markers {
+                    Ok((marked, vec![Remark::Markers { lines }]))
+                } else {
+                    Err(Reason::SameLines { lines }.into())
+                }
+            }
+        }
+    }
+
+    /// Lower's file whole, with its masks, in the state that was planned with.
+    fn original(&self, source: &Source) -> Made<Whole> {
+        let stale = || {
+            let side = super::error::Side::Workspace;
+            ApplyError::Stale { path: source.from.clone(), side }
+        };
+        let verdict = match self.judge.whole_path(&source.from) {
+            Ok(EntryVerdict::Shown(verdict)) => verdict,
+            Ok(EntryVerdict::Hidden(_)) => return Err(Reason::from(Conflict::Undecided).into()),
+            Err(errno) if sys::is_absent(errno) => return Err(stale().into()),
+            Err(errno) => return Err(lower_error(&source.from, errno).into()),
+        };
+        let whole = match self.judge.whole(&source.from, &verdict, MEMORY_MAX) {
+            Ok(whole) => whole,
+            Err(Undecided::TooLarge) => return Err(Reason::TooLarge.into()),
+            Err(Undecided::Changing) => return Err(stale().into()),
+            Err(why @ (Undecided::Unreadable(_) | Undecided::UnknownNames)) => {
+                return Err(ApplyError::Undecided { path: source.from.clone(), source: why }.into());
+            }
+        };
+        if Stamp::from(&whole.stat) == source.stamp { Ok(whole) } else { Err(stale().into()) }
+    }
+
+    fn open_upper(&self, path: &RelPath) -> Made<File> {
+        self.upper.open_file(path, OFlags::RDONLY).map_err(|errno| upper_error(path, errno).into())
+    }
+
+    fn read_upper(&self, path: &RelPath) -> Made<Vec<u8>> {
+        use std::io::Read as _;
+        let file = self.open_upper(path)?;
+        let size = sys::stat_fd(file.as_fd()).map_err(|errno| upper_error(path, errno))?.size;
+        if size > MEMORY_MAX {
+            return Err(Reason::TooLarge.into());
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+        let read = file.take(MEMORY_MAX + 1).read_to_end(&mut bytes);
+        read.map_err(|error| upper_error(path, super::workspace::errno_of(&error)))?;
+        Ok(bytes)
+    }
+}
+
+fn undamaged(restored: Restored) -> Made<Restored> {
+    if restored.damaged.is_empty() {
+        Ok(restored)
+    } else {
+        Err(Reason::DamagedMask { lines: restored.damaged }.into())
+    }
+}
+
+fn removed(rules: &[crate::policy::RuleId]) -> Vec<Remark> {
+    if rules.is_empty() { Vec::new() } else { vec![Remark::RemovedSecrets { count: rules.len() }] }
+}
+
+fn upper_error(path: &RelPath, errno: Errno) -> ApplyError {
+    ApplyError::Io { action: "read", place: super::disk::Spot::upper(path).to_string(), errno }
+}
+
+fn lower_error(path: &RelPath, errno: Errno) -> ApplyError {
+    ApplyError::Io { action: "read", place: super::disk::Spot::lower(path).to_string(), errno }
+}
+
+fn hex(hash: &[u8; 32]) -> String {
+    blake3::Hash::from_bytes(*hash).to_hex().to_string()
+}

@@ -1,0 +1,248 @@
+//! The ordinary life of an apply: changes of every sort go down, what is hidden stays, what does not fit is refused, and undo
+//! takes it all back.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+
+use super::lab::{Lab, chmod, open_gates, rel, tree};
+use crate::apply::{ApplyError, KeptReason, Options, Plan, Reason, Side, pending};
+
+fn lab() -> Lab {
+    let lab = Lab::new();
+    lab.put("edited", "old\n");
+    lab.put("kept", "kept\n");
+    lab.put("gone", "gone\n");
+    lab.put("dir/inner/deep", "deep\n");
+    lab.put("dir/also", "also\n");
+    lab.put("moved", "some content to be moved\n");
+    lab.put("mode", "mode\n");
+    lab.put(".env", "TOKEN=original\n");
+    lab
+}
+
+fn change_everything(lab: &Lab) {
+    lab.agent_writes("edited", "new\n");
+    lab.agent_deletes("gone");
+    lab.agent_deletes("dir");
+    lab.agent_writes("fresh/a/b", "b\n");
+    lab.agent_moves("moved", "fresh/moved");
+    lab.agent_chmods("mode", 0o600);
+    lab.agent_links("link", "kept");
+    lab.agent_makes_fifo("fifo");
+}
+
+#[test]
+fn everything_enters_the_workspace_and_leaves_the_session() {
+    let lab = lab();
+    change_everything(&lab);
+    let done = lab.apply();
+    let now = tree(&lab.ws());
+    assert_eq!(now["edited"].1, b"new\n");
+    assert_eq!(now["fresh/a/b"].1, b"b\n");
+    assert_eq!(now["fresh/moved"].1, b"some content to be moved\n");
+    assert_eq!(now["mode"].0 & 0o777, 0o600);
+    assert_eq!(now["link"].1, b"kept");
+    assert_eq!(now[".env"].1, b"TOKEN=original\n");
+    for gone in ["gone", "dir", "dir/also", "moved"] {
+        assert!(!now.contains_key(gone), "{gone}");
+    }
+    assert!(done.kept.is_empty());
+    assert_eq!(lab.left(), Vec::<String>::new());
+    assert_eq!(tree(&lab.up()), Default::default());
+    assert!(pending(&lab.state()).unwrap().is_none());
+    assert!(!now.keys().any(|k| k.starts_with(".scrubfs")));
+}
+
+#[test]
+fn undo_brings_back_the_workspace_and_the_session() {
+    let lab = lab();
+    let before = tree(&lab.ws());
+    let meta = fs::metadata(lab.ws().join("edited")).unwrap();
+    change_everything(&lab);
+    let left = lab.left();
+    lab.apply();
+    assert_ne!(tree(&lab.ws()), before);
+    lab.undo().unwrap();
+    assert_eq!(tree(&lab.ws()), before);
+    let back = fs::metadata(lab.ws().join("edited")).unwrap();
+    assert_eq!((back.ino(), back.mtime_nsec()), (meta.ino(), meta.mtime_nsec()));
+    assert_eq!(lab.left(), left);
+    assert!(matches!(lab.undo(), Err(ApplyError::NothingToUndo)));
+    // And it can be applied again.
+    lab.apply();
+    assert_eq!(lab.left(), Vec::<String>::new());
+}
+
+#[test]
+fn undo_is_refused_where_somebody_edited_since() {
+    let lab = lab();
+    change_everything(&lab);
+    lab.apply();
+    fs::write(lab.ws().join("edited"), "mine\n").unwrap();
+    fs::write(lab.ws().join("fresh/a/mine"), "mine\n").unwrap();
+    let after = tree(&lab.ws());
+    let Err(ApplyError::EditedSince(paths)) = lab.undo() else { panic!("undone") };
+    let paths: Vec<String> = paths.iter().map(|p| p.path.to_string()).collect();
+    assert_eq!(paths, ["edited", "fresh/a"]);
+    assert_eq!(tree(&lab.ws()), after);
+}
+
+#[test]
+fn hidden_files_keep_their_directories() {
+    let lab = lab();
+    lab.put("dir/inner/.env", "SECRET=1\n");
+    lab.agent_deletes("dir");
+    let done = lab.apply();
+    let now = tree(&lab.ws());
+    assert_eq!(now["dir/inner/.env"].1, b"SECRET=1\n");
+    assert!(!now.contains_key("dir/also") && !now.contains_key("dir/inner/deep"));
+    let kept: Vec<_> = done.kept.iter().map(|k| (k.path.to_string(), k.reason)).collect();
+    let why = KeptReason::HiddenInside;
+    assert_eq!(kept, [("dir".to_owned(), why), ("dir/inner".to_owned(), why)]);
+    assert_eq!(tree(&lab.up()), Default::default());
+}
+
+#[test]
+fn a_hidden_name_must_be_named() {
+    let lab = lab();
+    lab.agent_writes(".env", "TOKEN=by the agent\n");
+    let plan = lab.plan(&[]);
+    assert_eq!(plan.gated.len(), 1);
+    assert!(matches!(lab.execute(&plan), Err(ApplyError::Refused { gated: 1, .. })));
+    assert_eq!(tree(&lab.ws())[".env"].1, b"TOKEN=original\n");
+    lab.execute(&lab.plan(&[".env"])).unwrap();
+    assert_eq!(tree(&lab.ws())[".env"].1, b"TOKEN=by the agent\n");
+    lab.undo().unwrap();
+    assert_eq!(tree(&lab.ws())[".env"].1, b"TOKEN=original\n");
+}
+
+#[test]
+fn a_part_can_be_applied() {
+    let lab = lab();
+    change_everything(&lab);
+    let left = lab.left().len();
+    lab.execute(&lab.plan(&["fresh/a"])).unwrap();
+    let now = tree(&lab.ws());
+    assert_eq!(now["fresh/a/b"].1, b"b\n");
+    assert_eq!(now["edited"].1, b"old\n");
+    assert!(now.contains_key("moved"));
+    // `fresh`, `fresh/a` and `fresh/a/b` are done, the rest is as it was.
+    assert_eq!(lab.left().len(), left - 3);
+    lab.apply();
+    assert_eq!(lab.left(), Vec::<String>::new());
+}
+
+#[test]
+fn part_of_an_opaque_directory_leaves_the_rest_as_merged_shows_it() {
+    let lab = lab();
+    lab.agent_makes_dir("dir");
+    lab.agent_writes("dir/one", "1\n");
+    lab.agent_writes("dir/two", "2\n");
+    let all = ["D dir/also", "D dir/inner", "D dir/inner/deep", "A dir/one", "A dir/two"];
+    assert_eq!(lab.left(), all);
+    lab.execute(&lab.plan(&["dir/one"])).unwrap();
+    assert_eq!(lab.left(), ["D dir/also", "D dir/inner", "D dir/inner/deep", "A dir/two"]);
+    lab.execute(&lab.plan(&["dir/also"])).unwrap();
+    assert_eq!(lab.left(), ["D dir/inner", "D dir/inner/deep", "A dir/two"]);
+    lab.undo().unwrap();
+    lab.undo().unwrap();
+    assert_eq!(lab.left(), all);
+}
+
+#[test]
+fn both_sides_edited() {
+    let lab = lab();
+    lab.put("edited", "1\n2\n3\n4\n5\n");
+    lab.agent_writes("edited", "1\n2\n3\n4\nfive\n");
+    lab.put("edited", "one\n2\n3\n4\n5\n");
+    lab.apply();
+    assert_eq!(tree(&lab.ws())["edited"].1, b"one\n2\n3\n4\nfive\n");
+
+    lab.agent_writes("edited", "agent\n2\n3\n4\nfive\n");
+    lab.put("edited", "user\n2\n3\n4\nfive\n");
+    let plan = lab.plan(&[]);
+    assert_eq!(plan.conflicts.len(), 1);
+    assert_eq!(plan.conflicts[0].reason, Reason::SameLines { lines: vec![1] });
+    assert!(matches!(lab.execute(&plan), Err(ApplyError::Refused { conflicts: 1, .. })));
+    let markers = Options { conflicts: crate::apply::ConflictMode::Markers, ..open_gates() };
+    lab.execute(&lab.plan_with(&markers)).unwrap();
+    let text = String::from_utf8(tree(&lab.ws())["edited"].1.clone()).unwrap();
+    assert!(
+        text.starts_with("<<<<<<< workspace\nuser\n||||||| base\none\n=======\nagent\n>>>>>>> session\n2\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_plan_is_stale_when_a_side_moved_on() {
+    let lab = lab();
+    lab.agent_writes("edited", "new\n");
+    let plan = lab.plan(&[]);
+    let saved = Plan::from_json(&plan.to_json().unwrap()).unwrap();
+    assert_eq!(saved, plan);
+    lab.put("edited", "by the user\n");
+    assert!(matches!(lab.execute(&plan), Err(ApplyError::Stale { side: Side::Workspace, .. })));
+    lab.put("edited", "old\n");
+    let lab = lab;
+    let plan = lab.plan(&[]);
+    lab.agent_writes("edited", "newer\n");
+    assert!(matches!(lab.execute(&plan), Err(ApplyError::Stale { side: Side::Session, .. })));
+    assert_eq!(tree(&lab.ws())["edited"].1, b"old\n");
+}
+
+#[test]
+fn a_directory_swapped_for_a_link_leads_nowhere() {
+    let lab = lab();
+    let outside = tempfile::tempdir().unwrap();
+    lab.agent_writes("dir/new", "x");
+    let plan = lab.plan(&[]);
+    fs::rename(lab.ws().join("dir"), lab.ws().join("was")).unwrap();
+    symlink(outside.path(), lab.ws().join("dir")).unwrap();
+    assert!(matches!(lab.execute(&plan), Err(ApplyError::Stale { .. })));
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn names_of_one_file_stay_one_file() {
+    let lab = lab();
+    fs::hard_link(lab.ws().join("edited"), lab.ws().join("other")).unwrap();
+    lab.copy_up("edited");
+    fs::hard_link(lab.up().join("edited"), lab.up().join("other")).unwrap();
+    lab.base.record(&rel("other"), &lab.base.get(&rel("edited")).unwrap()).unwrap();
+    fs::write(lab.up().join("edited"), "both\n").unwrap();
+    let done = lab.apply();
+    let ino = |name: &str| fs::metadata(lab.ws().join(name)).unwrap().ino();
+    assert_eq!(ino("edited"), ino("other"));
+    assert_eq!(tree(&lab.ws())["other"].1, b"both\n");
+    assert!(done.notes.is_empty(), "{:?}", done.notes);
+    lab.undo().unwrap();
+    assert_eq!(ino("edited"), ino("other"));
+    assert_eq!(tree(&lab.ws())["other"].1, b"old\n");
+}
+
+#[test]
+fn a_second_writer_is_refused() {
+    let lab = lab();
+    lab.agent_writes("edited", "new\n");
+    let plan = lab.plan(&[]);
+    let held = lab.with(|site| crate::apply::workspace::Workspace::open(site, false)).unwrap();
+    assert!(matches!(lab.execute(&plan), Err(ApplyError::Busy)));
+    drop(held);
+    lab.execute(&plan).unwrap();
+}
+
+#[test]
+fn closed_directories_and_files_get_their_modes() {
+    let lab = lab();
+    lab.agent_makes_dir("closed");
+    lab.agent_writes("closed/file", "x");
+    lab.agent_writes("secretive", "x");
+    chmod(&lab.up().join("secretive"), 0o000);
+    chmod(&lab.up().join("closed"), 0o500);
+    lab.apply();
+    let mode = |name: &str| fs::metadata(lab.ws().join(name)).unwrap().mode() & 0o777;
+    assert_eq!((mode("closed"), mode("secretive")), (0o500, 0));
+    lab.undo().unwrap();
+    assert!(!lab.ws().join("closed").exists());
+    chmod(&lab.up().join("closed"), 0o700);
+}

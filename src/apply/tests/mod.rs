@@ -1,0 +1,4 @@
+//! What an apply promises, tried on real directories.
+
+mod basic;
+mod lab;

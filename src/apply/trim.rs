@@ -1,0 +1,201 @@
+//! Brings upper up to date after an apply: what was applied leaves it, so that merged shows lower there again. Nothing is lost
+//! by it: objects move into the undo store, and an object that the agent changed after it was planned stays, with lower's new
+//! state as its base. Every action here can be repeated after an interruption.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsFd as _;
+
+use super::Site;
+use super::disk::{Disk, Spot};
+use super::error::{ApplyError, Context as _, Result};
+use super::plan::Trim;
+use super::stage::move_object;
+use super::store::remove_tree;
+use crate::judge::EntryVerdict;
+use crate::layer::{OPAQUE, ORIGIN, Origin, Stamp, is_private_xattr, is_whiteout};
+use crate::path::{Name, RelPath};
+use crate::sys::{self, FileType, Stat};
+
+/// Content up to this many bytes is hashed and kept as the new base of a merge.
+const BASE_MAX: u64 = 1 << 20;
+
+/// Edits upper.
+pub(super) struct Trimmer<'a> {
+    pub(super) disk: &'a dyn Disk,
+    pub(super) site: &'a Site<'a>,
+    /// Where objects go; `None`: they are deleted.
+    pub(super) aside: Option<&'a Spot>,
+}
+
+impl Trimmer<'_> {
+    /// Removes from upper what was applied. `trims` come deepest first.
+    pub(super) fn trim(&self, trims: &[Trim]) -> Result<()> {
+        let mut dirs = BTreeSet::new();
+        for trim in trims {
+            dirs.extend(trim.path.ancestors().skip(1));
+            dirs.insert(trim.path.clone());
+        }
+        for dir in &dirs {
+            self.make_transparent(dir)?;
+        }
+        for (at, trim) in trims.iter().enumerate() {
+            self.entry(at, trim)?;
+        }
+        let index: BTreeMap<&RelPath, usize> = trims.iter().enumerate().map(|(i, t)| (&t.path, i)).collect();
+        for dir in dirs.iter().rev() {
+            self.drop_bare(dir, index.get(dir).copied())?;
+        }
+        Ok(())
+    }
+
+    fn upper(&self, path: &RelPath) -> Result<Option<Stat>> {
+        let at = Spot::upper(path);
+        self.disk.roots().stat(&at).at("look at", &at)
+    }
+
+    /// Lower's object at a path, if it shows.
+    fn shown(&self, path: &RelPath) -> Result<Option<Stat>> {
+        let lower = self.site.judge.lower();
+        match self.site.judge.whole_path(path) {
+            Ok(EntryVerdict::Shown(_)) => lower.stat(path).map(Some).at("look at", &Spot::lower(path)),
+            Ok(EntryVerdict::Hidden(_)) => Ok(None),
+            Err(errno) if sys::is_absent(errno) || errno == sys::Errno::LOOP => Ok(None),
+            Err(errno) => Err(errno).at("look at", &Spot::lower(path)),
+        }
+    }
+
+    /// Lets lower show through an opaque directory again, without a change of what merged shows: what lower has and upper has
+    /// not gets a whiteout, and what is a directory in both becomes opaque itself.
+    fn make_transparent(&self, path: &RelPath) -> Result<()> {
+        let dir = Spot::upper(path);
+        let roots = self.disk.roots();
+        if !self.upper(path)?.is_some_and(|s| s.is_dir())
+            || roots.xattr(&dir, OPAQUE).at("look at", &dir)?.as_deref() != Some(b"y")
+            || !self.shown(path)?.is_some_and(|s| s.is_dir())
+        {
+            return Ok(());
+        }
+        let lower = self.site.judge.lower();
+        let mut above = BTreeMap::new();
+        for entry in roots.list(&dir).at("list", &dir)? {
+            let name = Name::new(&entry.name).map_err(|_| sys::Errno::INVAL).at("list", &dir)?;
+            let child = path.join(&name);
+            above.insert(name, self.upper(&child)?.is_some_and(|s| s.is_dir()));
+        }
+        for entry in lower.list(path).at("list", &Spot::lower(path))? {
+            let name = Name::new(&entry.name).map_err(|_| sys::Errno::INVAL).at("list", &dir)?;
+            let child = path.join(&name);
+            let stat = lower.stat(&child).at("look at", &Spot::lower(&child))?;
+            let at = Spot::upper(&child);
+            match above.get(&name) {
+                Some(true) if stat.is_dir() => {
+                    self.disk.set_xattr(&at, OPAQUE, b"y").at("mark", &at)?;
+                }
+                Some(_) => {}
+                None if !self.site.judge.entry(&child, &stat).is_hidden() => {
+                    self.disk.mknod(FileType::CharDevice, &at).at("white out", &at)?;
+                }
+                None => {}
+            }
+        }
+        self.disk.remove_xattr(&dir, OPAQUE).at("unmark", &dir)
+    }
+
+    fn entry(&self, at: usize, trim: &Trim) -> Result<()> {
+        let place = Spot::upper(&trim.path);
+        let Some(now) = self.upper(&trim.path)? else { return self.forget(trim) };
+        if is_whiteout(&now) {
+            if trim.source.is_none() {
+                self.disk.unlink(&place).at("remove", &place)?;
+                return self.forget(trim);
+            }
+            return self.rebase(&trim.path, None);
+        }
+        if now.is_dir() {
+            return Ok(());
+        }
+        if trim.stays || trim.source != Some(Stamp::from(&now)) {
+            return self.rebase(&trim.path, Some(&now));
+        }
+        match self.aside {
+            Some(aside) => self.set_aside(&place, aside, at)?,
+            None => self.disk.unlink(&place).at("remove", &place)?,
+        }
+        self.forget(trim)
+    }
+
+    fn set_aside(&self, place: &Spot, aside: &Spot, trim: usize) -> Result<()> {
+        let to = aside.at(&trim.to_string()).at("name", aside)?;
+        // A copy to another file system that was interrupted.
+        remove_tree(self.disk, &to)?;
+        move_object(self.disk, place, &to)
+    }
+
+    fn forget(&self, trim: &Trim) -> Result<()> {
+        let failed = |source| ApplyError::Base { path: trim.path.clone(), source };
+        self.site.base.forget(&trim.path).map_err(failed)
+    }
+
+    /// Makes lower's state of today the base of what upper keeps at a path.
+    fn rebase(&self, path: &RelPath, upper: Option<&Stat>) -> Result<()> {
+        let failed = |source| ApplyError::Base { path: path.clone(), source };
+        self.site.base.forget(path).map_err(failed)?;
+        let Some(stat) = self.shown(path)? else { return Ok(()) };
+        let mut origin = Origin { stamp: Stamp::from(&stat), hash: None };
+        if stat.is_file() && stat.size <= BASE_MAX {
+            let undecided = |source| ApplyError::Undecided { path: path.clone(), source };
+            if let Ok(EntryVerdict::Shown(verdict)) = self.site.judge.whole_path(path) {
+                let whole = self.site.judge.whole(path, &verdict, BASE_MAX).map_err(undecided)?;
+                let masked = whole.masked();
+                let hash = *blake3::hash(&masked).as_bytes();
+                self.site.base.keep_content(&hash, &masked).map_err(failed)?;
+                origin = Origin { stamp: Stamp::from(&whole.stat), hash: Some(hash) };
+            }
+        }
+        self.site.base.record(path, &origin).map_err(failed)?;
+        if upper.is_some_and(Stat::is_file) {
+            let at = Spot::upper(path);
+            self.disk.set_xattr(&at, ORIGIN, origin.encode().as_bytes()).at("mark", &at)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a directory of upper in which nothing is left and that says nothing but what lower says.
+    fn drop_bare(&self, path: &RelPath, trim: Option<usize>) -> Result<()> {
+        let at = Spot::upper(path);
+        let roots = self.disk.roots();
+        let Some(upper) = self.upper(path)?.filter(Stat::is_dir) else { return Ok(()) };
+        let Some(lower) = self.shown(path)?.filter(Stat::is_dir) else { return Ok(()) };
+        let is_opaque = roots.xattr(&at, OPAQUE).at("look at", &at)?.is_some();
+        let owner_differs =
+            self.site.upper.is_privileged() && (upper.uid, upper.gid) != (lower.uid, lower.gid);
+        let empty = roots.list(&at).at("list", &at)?.is_empty();
+        let bare = empty && !is_opaque && !owner_differs && upper.permissions() == lower.permissions();
+        if bare && self.user_xattrs(&at)? == self.user_xattrs(&Spot::lower(path))? {
+            return match (self.aside, trim) {
+                (Some(aside), Some(trim)) => self.set_aside(&at, aside, trim),
+                (Some(_) | None, _) => self.disk.rmdir(&at).at("remove", &at),
+            };
+        }
+        if roots.xattr(&at, ORIGIN).at("look at", &at)?.is_none() {
+            // Lower has it now, so it is a copy of lower's.
+            let origin = Origin { stamp: Stamp::from(&lower), hash: None };
+            self.disk.set_xattr(&at, ORIGIN, origin.encode().as_bytes()).at("mark", &at)?;
+        }
+        Ok(())
+    }
+
+    fn user_xattrs(&self, at: &Spot) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+        let fd = self.disk.roots().open_path(at).at("open", at)?;
+        let mut all = BTreeMap::new();
+        for name in sys::list_xattrs(fd.as_fd()).at("look at", at)? {
+            if name.starts_with(b"user.")
+                && !is_private_xattr(&name)
+                && let Some(value) = sys::get_xattr(fd.as_fd(), &name).at("look at", at)?
+            {
+                all.insert(name, value);
+            }
+        }
+        Ok(all)
+    }
+}
