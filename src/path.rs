@@ -1,6 +1,7 @@
 //! Names and paths below the root of a layer, as bytes. A string from outside is parsed into [`Name`] or [`RelPath`] once;
 //! below that line there is no `..`, no NUL, no empty component and nothing absolute, so no later code has to look again.
 
+use std::borrow::Borrow;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -146,11 +147,17 @@ impl RelPath {
     /// The directory that holds this entry; `None` for the root.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
+        self.parent_bytes().map(|bytes| Self(bytes.to_vec()))
+    }
+
+    /// As [`RelPath::parent`], without making a new path.
+    #[must_use]
+    pub fn parent_bytes(&self) -> Option<&[u8]> {
         if self.is_root() {
             return None;
         }
         let end = self.0.iter().rposition(|b| *b == b'/').unwrap_or(0);
-        Some(Self(self.0.get(..end).unwrap_or_default().to_vec()))
+        self.0.get(..end)
     }
 
     /// The last component; `None` for the root.
@@ -178,6 +185,13 @@ impl RelPath {
         let root = (!self.is_root()).then(Self::root);
         let inner = self.0.iter().enumerate().filter(|(_, b)| **b == b'/');
         root.into_iter().chain(inner.map(|(i, _)| Self(self.0.get(..i).unwrap_or_default().to_vec())))
+    }
+}
+
+/// A map by path can be asked with bytes: a path hashes and compares as its bytes do.
+impl Borrow<[u8]> for RelPath {
+    fn borrow(&self) -> &[u8] {
+        &self.0
     }
 }
 

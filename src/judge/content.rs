@@ -146,7 +146,10 @@ impl Judge {
         stat: &Stat,
     ) -> Result<(Content, Option<Vec<u8>>), Undecided> {
         let stamp = Stamp::from(stat);
-        let (masks, bytes) = if stat.size <= WHOLE_MAX {
+        // Asked for a file as a whole only: larger ones have no verdict of their own.
+        let (masks, bytes) = if stat.size <= WHOLE_MAX && self.clear.is_clear(&stamp, verdict.action) {
+            (Known::Whole(Arc::default()), None)
+        } else if stat.size <= WHOLE_MAX {
             let bytes = read_all(file, stat.size)?;
             let masks = self.masks_of(verdict, &bytes);
             expect_same(file, &stamp)?;
@@ -158,6 +161,9 @@ impl Judge {
         };
         let content = Content { stamp, masks };
         self.contents.remember(&content, verdict);
+        if content.is_clear() && is_settled(&stamp) {
+            self.clear.remember(&stamp, verdict.action);
+        }
         Ok((content, bytes))
     }
 }
@@ -257,7 +263,7 @@ impl Content {
             vec![0; usize::try_from(end.saturating_sub(start)).map_err(|_| Undecided::TooLarge)?];
         let got = read_full(file, &mut window, start)?;
         window.truncate(got);
-        let mut spans = judge.policy.scan_window(&window, None);
+        let mut spans = judge.policy.scan_window(&window, Some(judge.known_values()));
         for span in &mut spans {
             span.start += start;
         }

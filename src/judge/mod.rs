@@ -3,14 +3,18 @@
 //! here, so what is shown is what is diffed is what is restored. What cannot be decided is hidden, with the reason.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::layer::{LowerDir, Stamp};
 use crate::path::RelPath;
 use crate::policy::{Kind, Masker, Masks, Origin, PathAction, PathVerdict, Policy, RuleInfo, WHOLE_MAX};
-use crate::sys::{self, Errno, FileType, Stat};
+use crate::sys::{self, Errno, FileType, RawEntry, Stat};
 
+mod cache;
 mod content;
+mod ignores;
+mod known;
 mod links;
 
 pub use content::{Content, Whole};
@@ -59,6 +63,9 @@ pub struct Judge {
     policy: Arc<Policy>,
     masker: Masker,
     links: links::LinkIndex,
+    ignores: ignores::Ignores,
+    clear: cache::ClearFiles,
+    known: known::Known,
     contents: content::Contents,
     excluded: Vec<(u64, u64)>,
 }
@@ -82,7 +89,21 @@ impl Judge {
     ) -> Self {
         let links = links::LinkIndex::default();
         let contents = content::Contents::default();
-        Self { lower, policy, masker: Masker::new(mask_key), links, contents, excluded }
+        let (ignores, clear) = (ignores::Ignores::default(), cache::ClearFiles::default());
+        let known = known::Known::default();
+        Self { lower, policy, masker: Masker::new(mask_key), links, ignores, clear, known, contents, excluded }
+    }
+
+    /// Learns what must be known before content can be judged, and opens the cache of clear files at `cache`. To be called once, on a
+    /// thread of its own if names shall be answered meanwhile: whoever needs content waits.
+    pub fn prepare(&self, cache: &Path) {
+        let rules = blake3::keyed_hash(&self.policy.digest(), self.known_digest());
+        self.clear.open(cache, *rules.as_bytes());
+    }
+
+    /// Writes what the cache of clear files gathered.
+    pub fn flush(&self) {
+        self.clear.flush();
     }
 
     /// The rules.
@@ -114,6 +135,9 @@ impl Judge {
         }
         let kind = kind_of(stat);
         let mut verdict = self.policy.path(path, kind);
+        if let Some(rule) = self.ignored(path, kind, &verdict) {
+            return EntryVerdict::Hidden(Arc::new(rule));
+        }
         if stat.is_file() && stat.nlink > 1 {
             match self.strictest_of_names(path, stat, verdict) {
                 Ok(strictest) => verdict = strictest,
@@ -165,12 +189,28 @@ impl Judge {
             if name == *path {
                 continue;
             }
-            let other = self.policy.path_and_parents(&name, Kind::File);
+            let mut other = self.policy.path_and_parents(&name, Kind::File);
+            let ignored = self.ignores.hides_with_parents(&self.lower, &self.policy, &name, Kind::File);
+            if ignored.is_some() && !self.policy.beats_ignore_files(&other) {
+                other.action = PathAction::Hide;
+            }
             if strictness(other.action) > strictness(strictest.action) {
                 strictest = other;
             }
         }
         Ok(strictest)
+    }
+
+    fn ignored(&self, path: &RelPath, kind: Kind, verdict: &PathVerdict) -> Option<RuleInfo> {
+        if self.policy.beats_ignore_files(verdict) {
+            return None;
+        }
+        self.ignores.hides(&self.lower, &self.policy, path, kind)
+    }
+
+    /// Takes a listing of a lower directory that somebody made anyway: its ignore files need no second one.
+    pub fn saw_listing(&self, dir: &RelPath, entries: &[RawEntry]) {
+        self.ignores.saw(&self.lower, &self.policy, dir, entries);
     }
 
     /// All names that a lower file has in the workspace, hidden ones included.
@@ -231,7 +271,7 @@ impl Judge {
     /// The masks of bytes that are held in memory and stand for a whole file.
     #[must_use]
     pub fn masks_of(&self, verdict: &PathVerdict, bytes: &[u8]) -> Masks {
-        self.masker.mask(bytes, 0, &self.policy.scan(verdict, bytes, None))
+        self.masker.mask(bytes, 0, &self.policy.scan(verdict, bytes, Some(self.known_values())))
     }
 }
 

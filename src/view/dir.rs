@@ -240,6 +240,7 @@ impl View {
             self.dirs.keep(node.id, false, list.duplicate()?);
         }
         let entries = list.entries()?;
+        self.judge.saw_listing(path, &entries);
         for entry in entries {
             if decided.contains(&entry.name) {
                 continue;
