@@ -90,6 +90,8 @@ impl Learner<'_> {
                 let Ok(name) = Name::new(&entry.name) else { continue };
                 let path = dir.join(&name);
                 match entry.kind {
+                    // The state of scrubfs itself holds no value of the user's that is not elsewhere.
+                    FileType::Dir if self.judge.excluded.iter().any(|(_, ino)| *ino == entry.ino) => {}
                     FileType::Dir => {
                         let own = above.or_else(|| self.hidden(&path, Kind::Dir));
                         todo.push((path, own));
