@@ -23,7 +23,13 @@ impl Ignores {
     }
 
     /// The ignore rule that hides an entry, whose parents are known to be visible.
-    pub(super) fn hides(&self, lower: &LowerDir, policy: &Policy, path: &RelPath, kind: Kind) -> Option<RuleInfo> {
+    pub(super) fn hides(
+        &self,
+        lower: &LowerDir,
+        policy: &Policy,
+        path: &RelPath,
+        kind: Kind,
+    ) -> Option<RuleInfo> {
         let chain = self.chain(lower, policy, path.parent_bytes()?);
         chain.iter().find_map(|file| file.hides(path, kind).map(|line| file.rule_info(line)))
     }
@@ -93,9 +99,10 @@ fn own_files(
 fn read_file(lower: &LowerDir, dir: &RelPath, name: &Name) -> IgnoreFile {
     let path = dir.join(name);
     let mut bytes = Vec::new();
-    let read = lower.open_file(&path).map_err(std::io::Error::from).and_then(|file| {
-        file.take(IGNORE_FILE_MAX as u64 + 1).read_to_end(&mut bytes)
-    });
+    let read = lower
+        .open_file(&path)
+        .map_err(std::io::Error::from)
+        .and_then(|file| file.take(IGNORE_FILE_MAX as u64 + 1).read_to_end(&mut bytes));
     let file = match read {
         Ok(_) => IgnoreFile::parse(dir, name, &bytes),
         Err(error) => {

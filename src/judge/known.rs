@@ -51,11 +51,15 @@ impl Judge {
 
     fn learnt(&self) -> &Learnt {
         self.known.learnt.get_or_init(|| {
-            let mut learner = Learner { judge: self, values: KnownValues::new(), files: 0, hasher: blake3::Hasher::new() };
+            let mut learner =
+                Learner { judge: self, values: KnownValues::new(), files: 0, hasher: blake3::Hasher::new() };
             learner.walk();
             let Learner { values, hasher, .. } = learner;
             if values.dropped() > 0 {
-                tracing::warn!(dropped = values.dropped(), "too many secret values: some are masked in their own files only");
+                tracing::warn!(
+                    dropped = values.dropped(),
+                    "too many secret values: some are masked in their own files only"
+                );
             }
             tracing::info!(values = values.len(), "known values learnt");
             let matcher = values.build();
@@ -130,7 +134,8 @@ impl Learner<'_> {
         if stat.size > LEARN_MAX || self.is_excluded(&stat) {
             return Ok(());
         }
-        let bytes = content::read_all(&file, sys::stat_fd(file.as_fd()).map_err(super::Undecided::Unreadable)?.size)?;
+        let bytes =
+            content::read_all(&file, sys::stat_fd(file.as_fd()).map_err(super::Undecided::Unreadable)?.size)?;
         self.judge.policy.learn(verdict, &bytes, &mut self.values);
         Ok(())
     }

@@ -91,7 +91,17 @@ impl Judge {
         let contents = content::Contents::default();
         let (ignores, clear) = (ignores::Ignores::default(), cache::ClearFiles::default());
         let known = known::Known::default();
-        Self { lower, policy, masker: Masker::new(mask_key), links, ignores, clear, known, contents, excluded }
+        Self {
+            lower,
+            policy,
+            masker: Masker::new(mask_key),
+            links,
+            ignores,
+            clear,
+            known,
+            contents,
+            excluded,
+        }
     }
 
     /// Learns what must be known before content can be judged, and opens the cache of clear files at `cache`. To be called once, on a
