@@ -17,13 +17,16 @@ mod compare;
 mod conflict;
 mod flag;
 mod git;
+mod hunk;
 mod ignores;
 mod rename;
 mod risk;
 mod scan;
 mod sides;
+mod text;
 mod text_risk;
 mod walk;
+mod words;
 
 #[cfg(test)]
 mod conflict_tests;
@@ -34,8 +37,11 @@ mod testing;
 
 pub use conflict::Conflict;
 pub use flag::{Flag, Raised, UnknownFlag};
+pub use hunk::{CONTEXT, Hunk, UnknownHunk};
 pub use scan::scan;
 pub use sides::Sides;
+pub use text::{Edit, Line, LineId, TEXT_MAX, Tag, TextDiff, is_binary};
+pub use words::{WordRun, word_diff};
 
 /// What happened to a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -8,15 +8,13 @@ use std::os::fd::AsFd;
 use super::auto_exec::{auto_exec, has_scripts};
 use super::ignores::Ignores;
 use super::sides::{Fault, Sides};
+use super::text::is_binary;
 use super::text_risk::examine;
 use super::walk::is_git;
 use super::{Change, ChangeError, ChangeKind, Conflict, Flag, Raised, Side};
 use crate::path::{Name, RelPath};
 use crate::policy::{Kind, WHOLE_MAX, WINDOW_OVERLAP};
 use crate::sys::{self, FileType};
-
-/// The first bytes tell whether a file is text, as git does it: no NUL in them.
-const TEXT_PROBE: usize = 8000;
 
 /// File capabilities, which make a program run with more rights than its user has (capabilities(7)).
 const CAPABILITIES: &[u8] = b"security.capability";
@@ -140,7 +138,7 @@ impl<'a> Risk<'a> {
         let bytes = upper.whole()?;
         let verdict = self.sides.judge().policy().path(&change.path, Kind::File);
         let spans = self.sides.judge().policy().scan(&verdict, &bytes, None);
-        let text = !bytes.iter().take(TEXT_PROBE).any(|b| *b == 0);
+        let text = !is_binary(&bytes);
         let odd: Vec<_> = text
             .then(|| bytes.split(|b| *b == b'\n').enumerate())
             .into_iter()
