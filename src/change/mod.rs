@@ -13,12 +13,15 @@ use crate::policy::PathVerdict;
 use crate::sys::{Errno, FileType, Stat};
 
 mod auto_exec;
+mod binary;
 mod compare;
 mod conflict;
+mod file;
 mod flag;
 mod git;
 mod hunk;
 mod ignores;
+mod patch;
 mod rename;
 mod risk;
 mod scan;
@@ -31,13 +34,19 @@ mod words;
 #[cfg(test)]
 mod conflict_tests;
 #[cfg(test)]
+mod patch_tests;
+#[cfg(test)]
 mod scan_tests;
 #[cfg(test)]
 mod testing;
 
 pub use conflict::Conflict;
+pub use file::{
+    Body, FileDiff, GitMode, Omitted, Piece, Stat as DiffStat, file_diff, omitted, stat as diff_stat,
+};
 pub use flag::{Flag, Raised, UnknownFlag};
 pub use hunk::{CONTEXT, Hunk, UnknownHunk};
+pub use patch::{Skipped, write_file, write_hunk, write_patch};
 pub use scan::scan;
 pub use sides::Sides;
 pub use text::{Edit, Line, LineId, TEXT_MAX, Tag, TextDiff, is_binary};

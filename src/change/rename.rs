@@ -117,7 +117,13 @@ impl<'a> Pairing<'a> {
         for target in self.targets.clone() {
             let Some(mark) = self.drafts.get(target).and_then(|d| d.mark) else { continue };
             let Some(candidates) = by_ino.get_mut(&mark.stamp.ino) else { continue };
-            let Some(source) = self.best_named(target, candidates) else { continue };
+            let kind = self.new_side(target).map(|(_, s)| s.file_type());
+            let same_type: Vec<usize> = candidates
+                .iter()
+                .copied()
+                .filter(|s| self.old(*s).map(|(_, o)| o.file_type()) == kind)
+                .collect();
+            let Some(source) = self.best_named(target, &same_type) else { continue };
             candidates.retain(|s| *s != source);
             self.take(target, source);
         }
@@ -210,14 +216,17 @@ impl Sketch {
     fn of(side: Result<Option<OpenSide<'_>>, Fault>, left: &mut u64) -> Option<Self> {
         let side = side.ok().flatten()?;
         *left = left.checked_sub(side.len())?;
-        let bytes = side.whole().ok()?;
+        Some(Self::of_bytes(&side.whole().ok()?))
+    }
+
+    fn of_bytes(bytes: &[u8]) -> Self {
         let mut lines = HashMap::new();
         for line in bytes.split_inclusive(|b| *b == b'\n').flat_map(|l| l.chunks(64)) {
             let mut hasher = DefaultHasher::new();
             hasher.write(line);
             *lines.entry(hasher.finish()).or_default() += line.len() as u64;
         }
-        Some(Self { lines, size: bytes.len() as u64 })
+        Self { lines, size: bytes.len() as u64 }
     }
 
     /// The bytes in both, in percent of the larger file.
@@ -226,9 +235,22 @@ impl Sketch {
         if larger == 0 || smaller * 100 / larger < ENOUGH {
             return 0;
         }
-        let common = |(line, bytes): (&u64, &u64)| (*bytes).min(other.lines.get(line).copied().unwrap_or(0));
-        self.lines.iter().map(common).sum::<u64>() * 100 / larger
+        self.common_percent(other)
     }
+
+    fn common_percent(&self, other: &Self) -> u64 {
+        let common = |(line, bytes): (&u64, &u64)| (*bytes).min(other.lines.get(line).copied().unwrap_or(0));
+        self.lines.iter().map(common).sum::<u64>() * 100 / self.size.max(other.size).max(1)
+    }
+}
+
+/// How similar two contents are, in percent, as a patch says it of a rename; 100 only if they are equal.
+pub(super) fn similarity_percent(old: &[u8], new: &[u8]) -> u8 {
+    if old == new {
+        return 100;
+    }
+    let percent = Sketch::of_bytes(old).common_percent(&Sketch::of_bytes(new));
+    u8::try_from(percent.min(99)).unwrap_or(99)
 }
 
 /// Replaces each pair by one renamed change, and names renames whose source is gone.

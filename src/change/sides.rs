@@ -51,7 +51,7 @@ impl Fault {
         }
     }
 
-    fn error(self, path: &RelPath, lower: bool) -> ChangeError {
+    pub(super) fn error(self, path: &RelPath, lower: bool) -> ChangeError {
         let path = path.clone();
         match self {
             Self::Unreadable(errno) if lower => ChangeError::Lower { path, errno },

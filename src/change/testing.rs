@@ -5,13 +5,13 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::{Change, ChangeSet, ScanOptions, Sides, scan};
 use crate::judge::Judge;
 use crate::layer::{BaseStore, LowerDir, Origin, Stamp, UpperDir, mark_opaque, mark_origin};
 use crate::path::RelPath;
-use crate::policy::{Policy, PolicyBuilder};
+use crate::policy::Policy;
 use crate::sys;
 
 pub(super) struct Scene {
@@ -34,10 +34,12 @@ pub(super) fn put(root: &Path, path: &str, content: impl AsRef<[u8]>) {
 
 impl Scene {
     pub(super) fn new() -> Self {
-        Self::with_policy(PolicyBuilder::builtin().build().unwrap())
+        // Compiled once: a test may make hundreds of scenes.
+        static BUILTIN: LazyLock<Arc<Policy>> = LazyLock::new(|| Arc::new(Policy::builtin()));
+        Self::with_policy(Arc::clone(&BUILTIN))
     }
 
-    pub(super) fn with_policy(policy: Policy) -> Self {
+    pub(super) fn with_policy(policy: Arc<Policy>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for sub in ["lower", "upper", "work", "base"] {
             fs::create_dir(dir.path().join(sub)).unwrap();
@@ -45,9 +47,9 @@ impl Scene {
         Self::open(dir, policy)
     }
 
-    fn open(dir: tempfile::TempDir, policy: Policy) -> Self {
+    fn open(dir: tempfile::TempDir, policy: Arc<Policy>) -> Self {
         let lower = Arc::new(LowerDir::open(&dir.path().join("lower")).unwrap());
-        let judge = Judge::new(lower, Arc::new(policy), [7; 32], Vec::new());
+        let judge = Judge::new(lower, policy, [7; 32], Vec::new());
         let upper = UpperDir::open(&dir.path().join("upper"), &dir.path().join("work")).unwrap();
         let base = BaseStore::open(&dir.path().join("base")).unwrap();
         Self { dir, judge, upper, base }
