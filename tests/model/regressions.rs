@@ -1,0 +1,2 @@
+//! Failures that the random runs found, as they shrank.
+
