@@ -186,6 +186,17 @@ impl UpperDir {
         self.link_at(from_dir.as_fd(), from_name.as_bytes(), to_dir.as_fd(), to_name.as_bytes())
     }
 
+    /// As [`UpperDir::link`], and restores the times of the directory that holds `to`, as a copy-up of another name does.
+    ///
+    /// # Errors
+    /// The errno of linkat(2) or utimensat(2).
+    pub fn link_unseen(&self, from: &RelPath, to: &RelPath) -> Result<()> {
+        let (dir, _) = sys::open_parent(self.as_fd(), to)?;
+        let before = sys::stat_fd(dir.as_fd())?;
+        self.link(from, to)?;
+        sys::set_times(dir.as_fd(), Some(before.atime), Some(before.mtime))
+    }
+
     fn link_at(&self, from: BorrowedFd<'_>, old: &[u8], to: BorrowedFd<'_>, new: &[u8]) -> Result<()> {
         if self.entry_at(to, new)? != UpperEntry::Whiteout {
             return rfs::linkat(from, old, to, new, AtFlags::empty());

@@ -284,7 +284,7 @@ impl View {
         }
         self.make_upper_dirs(&other.parent().ok_or(Errno::INVAL)?)?;
         self.base.record(other, &Origin { stamp: Stamp::from(stat), hash: None }).map_err(io_errno)?;
-        self.upper.link(path, other)
+        self.upper.link_unseen(path, other)
     }
 
     /// Copies up the directories down to `dir`, whether the kernel knows them or not.

@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use scrubfs::judge::Judge;
 use scrubfs::layer::{BaseStore, LowerDir, UpperDir};
 use scrubfs::path::Name;
-use scrubfs::policy::Policy;
+use scrubfs::policy::{Policy, PolicyBuilder};
 use scrubfs::sys::{Errno, FileType, RenameFlags, Stat, Time};
 use scrubfs::view::{Caller, Entry, NewNode, NodeId, ROOT, SetAttr, SetTime, View, ViewConfig};
 
@@ -41,15 +41,15 @@ fn view(state: &Path) -> Arc<View> {
         std::fs::create_dir_all(state.join(dir)).unwrap();
     }
     let lower = Arc::new(LowerDir::open(super::fixture::LOWER.path()).unwrap());
-    let judge = Arc::new(Judge::new(lower, Arc::new(policy()), [7; 32], Vec::new()));
+    let judge = Arc::new(Judge::new(lower, Arc::clone(&POLICY), [7; 32], Vec::new()));
     let upper = UpperDir::open(&state.join("upper"), &state.join("work")).unwrap();
     let base = BaseStore::open(&state.join("base")).unwrap();
     View::new(ViewConfig { judge, upper, base, read_only: false }).unwrap()
 }
 
-fn policy() -> Policy {
-    Policy::builtin()
-}
+/// The built-in rules hide `.env`; `v` is hidden by name.
+static POLICY: LazyLock<Arc<Policy>> =
+    LazyLock::new(|| Arc::new(PolicyBuilder::builtin().hide("v").unwrap().build().unwrap()));
 
 fn name(bytes: &[u8]) -> Name {
     Name::new(bytes).unwrap()

@@ -13,7 +13,7 @@ use scrubfs::sys;
 use super::tree::Tree;
 
 /// Names that policy hides in the fixture, and all beneath them. `hx` has a hidden name too.
-pub const HIDDEN: &[&str] = &[".env", "d/.env", "d/e/.env", "h/.env", "hx"];
+pub const HIDDEN: &[&str] = &[".env", "d/.env", "d/e/.env", "h/.env", "v", "hx"];
 
 /// Whether policy hides a path of the fixture.
 pub fn is_hidden(path: &[u8]) -> bool {
