@@ -59,7 +59,13 @@ impl Client {
     /// A view of the fixture with its state in `state`.
     pub fn new(state: tempfile::TempDir) -> Self {
         let view = view(state.path());
-        Self { state, view, names: HashMap::new(), lookups: HashMap::new(), handles: [const { None }; HANDLES] }
+        Self {
+            state,
+            view,
+            names: HashMap::new(),
+            lookups: HashMap::new(),
+            handles: [const { None }; HANDLES],
+        }
     }
 
     /// Where upper and work are.
@@ -143,7 +149,8 @@ impl Client {
 
     fn make(&mut self, path: &str, new: NewNode<'_>) -> Outcome {
         let at = self.free_spot(path)?;
-        let caller = Caller { uid: rustix::process::getuid().as_raw(), gid: rustix::process::getgid().as_raw() };
+        let caller =
+            Caller { uid: rustix::process::getuid().as_raw(), gid: rustix::process::getgid().as_raw() };
         let entry = self.view.create(at.0, &name(&at.1), new, caller)?;
         self.entered(at, &entry);
         Ok(Answer::Done)
@@ -214,7 +221,13 @@ impl Client {
     }
 
     /// At most `max` entries after a position, without `.` and `..`, and where to go on.
-    fn list_piece(&mut self, id: NodeId, from: u64, max: usize, plus: bool) -> Result<(Vec<Vec<u8>>, u64), Errno> {
+    fn list_piece(
+        &mut self,
+        id: NodeId,
+        from: u64,
+        max: usize,
+        plus: bool,
+    ) -> Result<(Vec<Vec<u8>>, u64), Errno> {
         let (mut names, mut next, mut found) = (Vec::new(), from, Vec::new());
         let mut take = |position, entry: &[u8]| {
             if names.len() == max {
@@ -321,7 +334,8 @@ impl Client {
 
     /// Nodes that open files keep the kernel from forgetting, and names that it must keep for the same reason.
     fn pinned(&self) -> HashSet<NodeId> {
-        let places: HashMap<NodeId, NodeId> = self.names.iter().map(|((parent, _), id)| (*id, *parent)).collect();
+        let places: HashMap<NodeId, NodeId> =
+            self.names.iter().map(|((parent, _), id)| (*id, *parent)).collect();
         let mut pinned = HashSet::new();
         for handle in self.handles.iter().flatten() {
             let mut at = handle.parent;
@@ -356,12 +370,8 @@ impl Client {
         loop {
             let parents: HashSet<NodeId> = self.names.keys().map(|(parent, _)| *parent).collect();
             let pinned = self.pinned();
-            let opened: HashSet<Spot> = self
-                .handles
-                .iter()
-                .flatten()
-                .filter_map(|h| Some((h.parent, h.name.clone()?)))
-                .collect();
+            let opened: HashSet<Spot> =
+                self.handles.iter().flatten().filter_map(|h| Some((h.parent, h.name.clone()?))).collect();
             let before = self.names.len();
             self.names.retain(|at, id| {
                 parents.contains(id) || pinned.contains(id) || opened.contains(at) || !pick(&at.1)

@@ -1,7 +1,13 @@
 //! The view against a reference, without a kernel: random operations go to a view of a small lower, to a few maps that say what
 //! must happen, and to a plain directory; all answers and all trees must agree, the kernel's overlayfs must read the same
 //! tree from lower and upper, and lower must not have changed. A failure shrinks; what it found is kept in `regressions`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
 use proptest::prelude::*;
 use scrubfs::sys::{FileType, Stat};

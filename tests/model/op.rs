@@ -9,8 +9,9 @@ use scrubfs::sys::{Errno, FileType};
 
 /// Paths that the operations name: what the fixture has, hidden names, and free names beside them.
 pub const PATHS: &[&str] = &[
-    "a", "b", "ln", ".env", "hl1", "hx", "d", "d/a", "d/.env", "d/hl2", "d/e", "d/e/f", "d/e/.env", "d/n", "d/e/n",
-    "h", "h/.env", "h/n", "v", "v/k", "fifo", "x", "n", "n/a", "n/m", "m", "m/a", "m/m", "m/.env", "e", "e/f",
+    "a", "b", "ln", ".env", "hl1", "hx", "d", "d/a", "d/.env", "d/hl2", "d/e", "d/e/f", "d/e/.env", "d/n",
+    "d/e/n", "h", "h/.env", "h/n", "v", "v/k", "fifo", "x", "n", "n/a", "n/m", "m", "m/a", "m/m", "m/.env",
+    "e", "e/f",
 ];
 
 /// A path of [`PATHS`].

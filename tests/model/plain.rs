@@ -37,7 +37,9 @@ impl Plain {
             match object.kind {
                 FileType::File => fs::write(&at, &object.content).unwrap(),
                 FileType::Dir => fs::create_dir(&at).unwrap(),
-                FileType::Symlink => std::os::unix::fs::symlink(OsStr::from_bytes(&object.content), &at).unwrap(),
+                FileType::Symlink => {
+                    std::os::unix::fs::symlink(OsStr::from_bytes(&object.content), &at).unwrap()
+                }
                 FileType::Fifo => rfs::mknodat(rfs::CWD, &at, rfs::FileType::Fifo, Mode::empty(), 0).unwrap(),
                 other => unreachable!("{other:?}"),
             }
@@ -50,7 +52,8 @@ impl Plain {
             if object.kind != FileType::Symlink {
                 rfs::chmod(at, Mode::from_raw_mode(object.mode)).unwrap();
             }
-            set_mtime(rfs::openat(rfs::CWD, at, PATH, Mode::empty()).unwrap(), object.mtime.unwrap()).unwrap();
+            set_mtime(rfs::openat(rfs::CWD, at, PATH, Mode::empty()).unwrap(), object.mtime.unwrap())
+                .unwrap();
         }
         let root = rfs::open(dir.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
         Self { _dir: dir, root, handles: [const { None }; HANDLES] }
@@ -127,7 +130,8 @@ impl Plain {
             }
             Op::RemoveTree(path, _) => {
                 let is_dir = self.kind(path)? == FileType::Dir;
-                let full = Path::new("/proc/self/fd").join(std::os::fd::AsRawFd::as_raw_fd(&self.root).to_string());
+                let full =
+                    Path::new("/proc/self/fd").join(std::os::fd::AsRawFd::as_raw_fd(&self.root).to_string());
                 let full = full.join(path);
                 let removed = if is_dir { fs::remove_dir_all(full) } else { fs::remove_file(full) };
                 removed.map_err(|e| Errno::from_io_error(&e).unwrap())
@@ -156,7 +160,9 @@ impl Plain {
                 }
                 done(sys::set_mode(self.object(path)?.as_fd(), *mode))
             }
-            Op::SetMtime(path, sec, nsec) => done(set_mtime(self.object(path)?, Time { sec: *sec, nsec: *nsec })),
+            Op::SetMtime(path, sec, nsec) => {
+                done(set_mtime(self.object(path)?, Time { sec: *sec, nsec: *nsec }))
+            }
             Op::SetXattr(path, name, value) => {
                 self.bears_xattrs(path)?;
                 let name = format!("user.t{name}").into_bytes();
@@ -173,7 +179,12 @@ impl Plain {
             }
             Op::List(path, ..) => {
                 let (dir, name) = self.place(path)?;
-                let list = match rfs::openat(dir, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+                let list = match rfs::openat(
+                    dir,
+                    name,
+                    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW,
+                    Mode::empty(),
+                ) {
                     Err(Errno::LOOP) => return Err(Errno::NOTDIR),
                     other => other?,
                 };

@@ -330,7 +330,9 @@ impl Reference {
 impl Subject for Reference {
     fn apply(&mut self, op: &Op) -> Outcome {
         match op {
-            Op::Create(path, mode) => self.add(path.as_bytes(), Inode::new(FileType::File, *mode, Vec::new())),
+            Op::Create(path, mode) => {
+                self.add(path.as_bytes(), Inode::new(FileType::File, *mode, Vec::new()))
+            }
             Op::Mkdir(path, mode) => self.add(path.as_bytes(), Inode::new(FileType::Dir, *mode, Vec::new())),
             Op::Symlink(path, target) => {
                 self.add(path.as_bytes(), Inode::new(FileType::Symlink, 0o777, target.as_bytes().to_vec()))
