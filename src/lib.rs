@@ -38,6 +38,7 @@
 
 pub mod apply;
 pub mod change;
+pub mod cli;
 pub mod fuse;
 pub mod judge;
 pub mod layer;

@@ -1,5 +1,5 @@
 //! The `scrubfs` program: parse, run, exit code.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    scrubfs::cli::main()
 }

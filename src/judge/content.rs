@@ -229,6 +229,24 @@ impl Content {
         Ok(buf)
     }
 
+    /// The masks of the whole file, found block by block where it is large. [`Content::expect_unchanged`] says afterwards
+    /// whether they are those of one state.
+    ///
+    /// # Errors
+    /// As [`Content::read`].
+    pub fn all_masks(&self, judge: &Judge, file: &File) -> Result<Arc<Masks>, Undecided> {
+        if let Some(masks) = self.masks() {
+            return Ok(Arc::clone(masks));
+        }
+        let mut all = Vec::new();
+        for block in 0..self.stamp.size.div_ceil(BLOCK) {
+            all.extend(self.judge_block(judge, file, block)?.0);
+        }
+        all.sort_by_key(|m| m.start);
+        all.dedup_by(|b, a| b.start == a.start);
+        Ok(Arc::new(Masks(all)))
+    }
+
     fn mask_blocks(
         &self,
         judge: &Judge,
@@ -307,18 +325,7 @@ pub(super) fn read_whole(
     }
     let content = judge.content(verdict, file)?;
     let original = read_all(file, stat.size)?;
-    let masks = match content.masks() {
-        Some(masks) => Arc::clone(masks),
-        None => {
-            let mut all = Vec::new();
-            for block in 0..stat.size.div_ceil(BLOCK) {
-                all.extend(content.judge_block(judge, file, block)?.0);
-            }
-            all.sort_by_key(|m| m.start);
-            all.dedup_by(|b, a| b.start == a.start);
-            Arc::new(Masks(all))
-        }
-    };
+    let masks = content.all_masks(judge, file)?;
     expect_same(file, content.stamp())?;
     Ok(Whole { original, masks, stat })
 }

@@ -16,8 +16,10 @@ mod content;
 mod ignores;
 mod known;
 mod links;
+mod survey;
 
 pub use content::{Content, Whole};
+pub use survey::{Depth, Finding, Found, Survey};
 
 /// What the names of apply's staging directories begin with, at the workspace's root. They hold original bytes while an apply
 /// runs, so they exist for nobody behind the mount, whatever the rules say.

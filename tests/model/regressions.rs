@@ -1,7 +1,7 @@
 //! Failures that the random runs found, as they shrank.
 
-use super::op::Flags::{Exchange, NoReplace, Replace};
-use super::op::{Op, Piece};
+use super::op::Flags::Replace;
+use super::op::Op;
 use super::{fixture, run};
 
 fn check(ops: &[Op]) {

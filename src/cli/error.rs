@@ -1,0 +1,227 @@
+//! Every error of the modules below, turned into what a person reads: one sentence, what caused it, and a command to type; and
+//! into an exit code. It is the one exhaustive place for that.
+
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::args::Color;
+use super::ui::{Label, Palette, Ui, complain};
+use crate::judge::Undecided;
+use crate::path::{Escaped, PathError, RelPath};
+use crate::policy::RuleError;
+use crate::session::SessionError;
+use crate::sys::Errno;
+
+/// How a command ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// Done.
+    Done,
+    /// It failed; or there are changes and `--exit-code` was given.
+    Failed,
+    /// Bad usage.
+    Usage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+        })
+    }
+}
+
+/// Why a command did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    /// Stdout cannot be written.
+    #[error("the output could not be written")]
+    Output(#[source] io::Error),
+    /// What was asked for makes no sense.
+    #[error("{message}")]
+    Usage {
+        /// The sentence.
+        message: String,
+        /// A command to type.
+        hint: String,
+    },
+    /// A file of the user's could not be used.
+    #[error("could not {action} {}", Escaped::path(.path))]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// An object of the workspace could not be looked at.
+    #[error("could not look at {path} in the workspace")]
+    Lower {
+        /// Which.
+        path: RelPath,
+        /// Why.
+        source: Errno,
+    },
+    /// Policy cannot decide about an object.
+    #[error("policy cannot decide about {path}, so it is hidden")]
+    Undecided {
+        /// Which.
+        path: RelPath,
+        /// Why.
+        source: Undecided,
+    },
+    /// A path that cannot be one below the workspace.
+    #[error("`{}` is not a path below the workspace", Escaped::path(.path))]
+    NotBelow {
+        /// As given.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Option<PathError>,
+    },
+    /// A rule is wrong.
+    #[error("the rules cannot be used")]
+    Rules(#[from] RuleError),
+    /// Sessions.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+impl CliError {
+    /// An error about a file of the user's.
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// A reader closed stdout: nothing is wrong, and nothing more is to be said.
+    fn is_closed_output(&self) -> bool {
+        matches!(self, Self::Output(e) if e.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Usage { .. } | Self::NotBelow { .. } => Exit::Usage,
+            Self::Session(error) => session_exit(error),
+            Self::Output(_)
+            | Self::Io { .. }
+            | Self::Lower { .. }
+            | Self::Undecided { .. }
+            | Self::Rules(_) => Exit::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Output(_) => None,
+            Self::Usage { hint, .. } => Some(hint.clone()),
+            Self::Io { path, .. } => Some(format!("ls -ld {}", Escaped::path(path))),
+            Self::Lower { path, .. } => Some(format!("look at the permissions of {path}")),
+            Self::Undecided { .. } => Some("make it readable, or name it with --hide or --show".to_owned()),
+            Self::NotBelow { .. } => Some(
+                "name it as seen from the workspace's root, as in `src/main.rs`, or as `./main.rs` from here"
+                    .to_owned(),
+            ),
+            Self::Rules(error) => Some(error.hint.clone()),
+            Self::Session(error) => error.hint(),
+        }
+    }
+
+    /// What caused it, outermost first.
+    fn causes(&self) -> Vec<String> {
+        if let Self::Session(SessionError::Daemon(failure)) = self {
+            return failure.causes.clone();
+        }
+        let mut causes = Vec::new();
+        let mut source = self.source();
+        while let Some(cause) = source {
+            causes.push(cause.to_string());
+            source = cause.source();
+        }
+        causes
+    }
+}
+
+/// Names and places that mean nothing are the caller's mistake; the rest is the machine's.
+fn session_exit(error: &SessionError) -> Exit {
+    match error {
+        SessionError::BadName { .. } | SessionError::NotFound(_) | SessionError::Ambiguous { .. } => {
+            Exit::Usage
+        }
+        _ => Exit::Failed,
+    }
+}
+
+/// Reports an error and says how the command ends.
+pub(super) fn report(error: &CliError, ui: &Ui) -> Exit {
+    if error.is_closed_output() {
+        return Exit::Done;
+    }
+    print(ui.err_palette, &error.to_string(), &error.causes(), error.hint().as_deref());
+    error.exit()
+}
+
+/// Reports what clap found wrong with the command line, or prints the help that was asked for.
+pub(super) fn usage(error: &clap::Error, color: Color) -> Exit {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // To a closed pipe there is nothing to say.
+            error.print().unwrap_or_default();
+            return Exit::Done;
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            complain(error.render());
+            return Exit::Usage;
+        }
+        _ => {}
+    }
+    let palette = Palette::new(color, io::IsTerminal::is_terminal(&io::stderr()));
+    let text = error.render().to_string();
+    let body = text.strip_prefix("error: ").unwrap_or(&text);
+    let body = body.split("\n\nUsage:").next().unwrap_or(body);
+    let body = body.split("\n\nFor more information").next().unwrap_or(body);
+    let message = body.split("\n\n  tip:").next().unwrap_or(body).trim_end();
+    print(palette, message, &[], Some(&usage_hint(error)));
+    Exit::Usage
+}
+
+/// What clap suggests, else the help of the verb in question.
+fn usage_hint(error: &clap::Error) -> String {
+    for kind in [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue] {
+        match error.get(kind) {
+            Some(ContextValue::String(word)) => return format!("did you mean `{word}`?"),
+            Some(ContextValue::Strings(words)) if !words.is_empty() => {
+                return format!("did you mean `{}`?", words.join("` or `"));
+            }
+            Some(_) | None => {}
+        }
+    }
+    let usage = match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) => usage.to_string(),
+        Some(_) | None => String::new(),
+    };
+    let mut words = usage.split_ascii_whitespace().skip_while(|w| *w != "scrubfs").skip(1);
+    let is_verb = |w: &&str| w.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && !w.starts_with('-');
+    match words.next().filter(is_verb) {
+        Some(verb) => format!("scrubfs {verb} --help"),
+        None => "scrubfs --help".to_owned(),
+    }
+}
+
+fn print(palette: Palette, message: &str, causes: &[String], hint: Option<&str>) {
+    complain(format_args!("{} {message}", palette.paint(Label::Error, "Error:")));
+    if let Some((first, rest)) = causes.split_first() {
+        complain(format_args!("{} {first}", palette.paint(Label::Heading, "Caused by:")));
+        for cause in rest {
+            complain(format_args!("           {cause}"));
+        }
+    }
+    if let Some(hint) = hint {
+        complain(format_args!("{} {hint}", palette.paint(Label::Hint, "Hint:")));
+    }
+}

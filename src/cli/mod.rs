@@ -1,0 +1,51 @@
+//! The commands, one file a verb. This is the only module that prints: data goes to stdout, talk to stderr, and an error is one
+//! sentence with its causes and a command to type ([`error`]). It promises the exit codes of [`Exit`] and JSON documents
+//! with a schema ([`json`]). It refuses to decide anything: what is secret, what changed and what may be written is asked
+//! of the modules below.
+
+use std::process::ExitCode;
+
+mod args;
+mod audit;
+mod check;
+mod completions;
+#[expect(dead_code, reason = "the reviewing verbs use the rest")]
+mod error;
+mod json;
+mod lower;
+mod man;
+mod pager;
+mod progress;
+mod rules;
+#[expect(dead_code, reason = "the reviewing verbs use the rest")]
+mod ui;
+
+use args::Command;
+use error::{CliError, Exit};
+use ui::Ui;
+
+/// What a verb comes to.
+type Result<T = Exit> = std::result::Result<T, CliError>;
+
+/// Parses the command line, runs the verb and reports how it ended.
+#[must_use]
+pub fn main() -> ExitCode {
+    let argv: Vec<_> = std::env::args_os().collect();
+    let (global, command) = match args::parse(&argv) {
+        Ok(parsed) => parsed,
+        Err(error) => return error::usage(&error, args::color_of(&argv)).into(),
+    };
+    let mut ui = Ui::new(&global);
+    let outcome = run(&command, &mut ui);
+    let exit = outcome.and_then(|exit| ui.finish().map(|()| exit)).unwrap_or_else(|e| error::report(&e, &ui));
+    exit.into()
+}
+
+fn run(command: &Command, ui: &mut Ui) -> Result {
+    match command {
+        Command::Audit(args) => audit::run(args, ui),
+        Command::Check(args) => check::run(args, ui),
+        Command::Completions(args) => completions::run(args, ui),
+        Command::Man(args) => man::run(args, ui),
+    }
+}
