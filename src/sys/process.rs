@@ -1,5 +1,5 @@
 //! What a process sets for itself before it holds secrets or lets a program run: descriptors, limits, dumps.
-#![allow(unsafe_code, reason = "close_range(2) closes what safe values may own")]
+#![expect(unsafe_code, reason = "close_range(2) closes what safe values may own")]
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 

@@ -1,6 +1,6 @@
 //! Signals as a queue to read from, instead of handlers: they are blocked and come out of a signalfd(2) with who sent them. Threads
 //! started later inherit the block; programs started by `std::process` do not.
-#![allow(unsafe_code, reason = "sigset_t has no safe interface")]
+#![expect(unsafe_code, reason = "sigset_t has no safe interface")]
 
 use std::io;
 use std::mem::MaybeUninit;

@@ -51,7 +51,7 @@ fn json_has_the_contracts_fields() {
               "verdict": "hide",
               "rule": "dotenv",
               "source": "built-in paths.toml",
-              "line": 66
+              "line": N
             },
             {
               "path": "src",

@@ -114,7 +114,9 @@ impl World {
             let mut pieces = plain.split(before).map(str::to_owned).collect::<Vec<_>>();
             for piece in pieces.iter_mut().skip(1) {
                 let digits = piece.bytes().take_while(u8::is_ascii_digit).count();
-                piece.replace_range(..digits, "N");
+                if digits > 0 {
+                    piece.replace_range(..digits, "N");
+                }
             }
             plain = pieces.join(before);
         }
