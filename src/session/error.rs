@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::mount::MountError;
+use super::run::RunError;
 use super::{Holder, SessionName};
 use crate::layer::LowerDir;
 use crate::path::Escaped;
@@ -205,6 +206,9 @@ pub enum SessionError {
     /// It could not be mounted.
     #[error(transparent)]
     Mount(#[from] MountError),
+    /// A program could not be run in namespaces of its own.
+    #[error(transparent)]
+    Run(#[from] RunError),
     /// Another process of ours failed.
     #[error(transparent)]
     Daemon(Failure),
@@ -233,6 +237,7 @@ impl SessionError {
             Self::Unmount { .. } => "unmount",
             Self::MountBusy { .. } => "busy",
             Self::Mount(_) => "mount",
+            Self::Run(_) => "run",
             Self::Daemon(failure) => &failure.kind,
         }
     }
@@ -273,6 +278,7 @@ impl SessionError {
                 format!("end them and unmount again, or: scrubfs unmount --lazy {name}")
             }
             Self::Mount(error) => error.hint(),
+            Self::Run(error) => return error.hint(),
             Self::Daemon(failure) => return failure.hint.clone(),
         };
         Some(text)

@@ -98,6 +98,11 @@ pub(super) fn parse<T: serde::de::DeserializeOwned>(
     toml::from_str(text).map_err(corrupt)
 }
 
+/// A path for lists.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub(super) struct AnyPath(#[serde(with = "path_bytes")] pub(super) PathBuf);
+
 /// A path in TOML: text where it is UTF-8, else its bytes as numbers.
 pub(super) mod path_bytes {
     use std::ffi::OsString;

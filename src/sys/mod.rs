@@ -11,6 +11,7 @@ use crate::path::{Name, RelPath};
 mod attr;
 mod copy;
 mod dir;
+mod ns;
 mod pass;
 mod process;
 mod signal;
@@ -19,8 +20,13 @@ mod xattr;
 pub use attr::{FileType, Stat, Time, set_mode, set_owner, set_times};
 pub use copy::{clone_or_copy, copy_range};
 pub use dir::{RawEntry, list_dir};
-pub use pass::{receive_fd, send_fd};
-pub use process::{close_inherited, protect_memory, raise_file_limit};
+pub use ns::{
+    clone_into_namespaces, drop_privileges, forbid_terminal_injection, new_session_keyring, thread_count,
+};
+pub use pass::{receive_fd, receive_message, send_fd, send_message};
+pub use process::{
+    close_inherited, close_inherited_directories, protect_memory, protect_memory_of_process, raise_file_limit,
+};
 pub use rustix::fs::{FallocateFlags, RenameFlags, SeekFrom};
 pub use rustix::io::Errno;
 pub use signal::{Received, SignalQueue};

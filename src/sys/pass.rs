@@ -1,57 +1,78 @@
-//! Passing an open descriptor from one process to another over a unix socket (unix(7), `SCM_RIGHTS`), with one byte of data.
+//! Messages between processes over a unix socket, with an open descriptor if wanted (unix(7), `SCM_RIGHTS`). On a `SEQPACKET` socket
+//! each message comes whole.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
 use super::{Errno, Result};
 
-/// Sends descriptors; the receiver gets its own.
+/// Sends bytes, at least one, and a descriptor; the receiver gets its own.
 ///
 /// # Errors
-/// The errno of sendmsg(2).
-pub fn send_fd(socket: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<()> {
+/// The errno of sendmsg(2); `EMSGSIZE` if not all was sent.
+pub fn send_message(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = [fd];
-    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+    let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {
         return Err(Errno::NOBUFS);
     }
     loop {
-        match sendmsg(socket, &[IoSlice::new(b"f")], &mut control, SendFlags::NOSIGNAL) {
+        match sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
             Err(Errno::INTR) => {}
-            other => return other.map(|_| ()),
+            Ok(sent) if sent == bytes.len() => return Ok(()),
+            Ok(_) => return Err(Errno::MSGSIZE),
+            Err(errno) => return Err(errno),
         }
     }
 }
 
-/// Receives one descriptor, closed on exec.
+/// Receives bytes and the descriptor that came with them, closed on exec. No bytes mean that the other side ended.
 ///
 /// # Errors
-/// The errno of recvmsg(2); `EPIPE` if the other side ended, `EBADMSG` if no descriptor came.
-pub fn receive_fd(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
+/// The errno of recvmsg(2); `EMSGSIZE` if the message is longer than `buffer`.
+pub fn receive_message(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
     let received = loop {
-        match recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+        match recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC) {
             Err(Errno::INTR) => {}
             other => break other?,
         }
     };
-    if received.bytes == 0 {
-        return Err(Errno::PIPE);
+    if received.flags.contains(ReturnFlags::TRUNC) {
+        return Err(Errno::MSGSIZE);
     }
     let mut fds = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(fds) => Some(fds),
         _ => None,
     });
-    fds.next().and_then(|mut fds| fds.next()).ok_or(Errno::BADMSG)
+    Ok((received.bytes, fds.next().and_then(|mut fds| fds.next())))
+}
+
+/// Sends a descriptor; the receiver gets its own.
+///
+/// # Errors
+/// As [`send_message`].
+pub fn send_fd(socket: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<()> {
+    send_message(socket, b"f", Some(fd))
+}
+
+/// Receives one descriptor, closed on exec.
+///
+/// # Errors
+/// As [`receive_message`]; `EPIPE` if the other side ended, `EBADMSG` if no descriptor came.
+pub fn receive_fd(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
+    match receive_message(socket, &mut [0])? {
+        (0, _) => Err(Errno::PIPE),
+        (_, fd) => fd.ok_or(Errno::BADMSG),
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! What a process sets for itself before it holds secrets or lets a program run: descriptors, limits, dumps.
-#![expect(unsafe_code, reason = "close_range(2) closes what safe values may own")]
+#![expect(unsafe_code, reason = "descriptors that were inherited belong to no safe value")]
 
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::FdFlags;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 
 use super::{Errno, Result};
@@ -16,7 +20,7 @@ pub fn close_inherited() -> Result<()> {
     if result == 0 {
         return Ok(());
     }
-    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
+    Err(last_errno())
 }
 
 /// Keeps the process's memory from other processes of the same user: no core dump, no ptrace, no `/proc/PID/mem`.
@@ -24,8 +28,50 @@ pub fn close_inherited() -> Result<()> {
 /// # Errors
 /// The errno of prctl(2) or setrlimit(2).
 pub fn protect_memory() -> Result<()> {
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    protect_memory_of_process()?;
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+}
+
+/// As [`protect_memory`] without the limit, which programs that this process starts would inherit.
+///
+/// # Errors
+/// The errno of prctl(2).
+pub fn protect_memory_of_process() -> Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+}
+
+/// Closes directories that this process inherited, because each is a way around what was mounted since it was opened. Standard
+/// input, output and error become `/dev/null` where they are directories.
+///
+/// # Errors
+/// The errno of looking at the descriptors.
+pub fn close_inherited_directories() -> Result<()> {
+    let listing =
+        std::fs::read_dir("/proc/self/fd").map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+    let numbers: Vec<i32> = listing.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+    for number in numbers {
+        // SAFETY: only looked at; one that is closed meanwhile, as the listing itself, is `EBADF`.
+        let fd = unsafe { BorrowedFd::borrow_raw(number) };
+        let Ok(stat) = super::stat_fd(fd) else { continue };
+        if !stat.is_dir() {
+            continue;
+        }
+        if number <= 2 {
+            let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+            // SAFETY: the three numbers belong to no value of Rust.
+            if unsafe { libc::dup2(null.as_raw_fd(), number) } < 0 {
+                return Err(last_errno());
+            }
+        } else if !rustix::io::fcntl_getfd(fd)?.contains(FdFlags::CLOEXEC) {
+            // SAFETY: Rust opens everything with CLOEXEC, so this one was inherited and no value owns it.
+            drop(unsafe { OwnedFd::from_raw_fd(number) });
+        }
+    }
+    Ok(())
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
 /// Raises the soft limit of open descriptors to the hard one and returns it; `None` for no limit.

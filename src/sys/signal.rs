@@ -1,10 +1,12 @@
 //! Signals as a queue to read from, instead of handlers: they are blocked and come out of a signalfd(2) with who sent them. Threads
-//! started later inherit the block; programs started by `std::process` do not.
+//! started later inherit the block, and programs do, unless [`SignalQueue::spawn`] starts them.
 #![expect(unsafe_code, reason = "sigset_t has no safe interface")]
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
 
 use rustix::process::Signal;
 
@@ -14,9 +16,15 @@ use super::{Errno, Result};
 const RECORD: usize = 128;
 
 /// A queue of blocked signals.
-#[derive(Debug)]
 pub struct SignalQueue {
     fd: OwnedFd,
+    before: libc::sigset_t,
+}
+
+impl std::fmt::Debug for SignalQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignalQueue").field("fd", &self.fd).finish_non_exhaustive()
+    }
 }
 
 /// A signal that came.
@@ -37,13 +45,15 @@ impl SignalQueue {
     /// The errno of pthread_sigmask(3) or signalfd(2).
     pub fn block(signals: &[Signal]) -> Result<Self> {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: sigemptyset initialises the set that the other calls then read; all pointers live through the calls.
+        let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset initialises both sets that the other calls then read or replace; all pointers live through the calls.
         let fd = unsafe {
             libc::sigemptyset(set.as_mut_ptr());
+            libc::sigemptyset(before.as_mut_ptr());
             for signal in signals {
                 libc::sigaddset(set.as_mut_ptr(), signal.as_raw());
             }
-            let error = libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+            let error = libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr());
             if error != 0 {
                 return Err(Errno::from_raw_os_error(error));
             }
@@ -52,8 +62,24 @@ impl SignalQueue {
         if fd < 0 {
             return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL));
         }
-        // SAFETY: the descriptor is new and nobody else's.
-        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+        // SAFETY: the descriptor is new and nobody else's, and `before` was initialised above.
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) }, before: unsafe { before.assume_init() } })
+    }
+
+    /// Starts a program with the signals blocked that were before, because a program inherits the mask.
+    ///
+    /// # Errors
+    /// As `Command::spawn`.
+    pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        let before = self.before;
+        let restore = move || {
+            // SAFETY: pthread_sigmask is async-signal-safe, and the set was initialised.
+            let error =
+                unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
+            if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+        };
+        // SAFETY: the closure makes one async-signal-safe call and allocates nothing.
+        unsafe { command.pre_exec(restore) }.spawn()
     }
 
     /// Waits for the next signal. `None` for one that has no name.
@@ -112,6 +138,14 @@ mod tests {
             // SAFETY: raise(3) sends to the calling thread, which blocks this signal.
             assert_eq!(unsafe { libc::raise(libc::SIGWINCH) }, 0);
             assert_eq!(queue.wait().unwrap().unwrap().signal, Signal::WINCH);
+            let blocked = |child: io::Result<Child>| {
+                let text = child.unwrap().wait_with_output().unwrap().stdout;
+                String::from_utf8(text).unwrap().trim().to_owned()
+            };
+            let mut show = Command::new("sed");
+            show.args(["-n", "s/^SigBlk:\t//p", "/proc/self/status"]).stdout(std::process::Stdio::piped());
+            assert_ne!(blocked(show.spawn()), "0000000000000000", "std passes the mask on");
+            assert_eq!(blocked(queue.spawn(&mut show)), "0000000000000000");
         })
         .join()
         .unwrap();

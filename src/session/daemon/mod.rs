@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 
 use super::control::{receive_up_to, send};
-use super::record::path_bytes;
+use super::record::{AnyPath, path_bytes};
 use super::{Failure, MountKind, PolicySource, Session, SessionError};
 use crate::sys;
 
@@ -38,14 +38,16 @@ pub(super) struct Order {
     pub(super) read_only: bool,
     pub(super) allow_other: bool,
     pub(super) policy: PolicySource,
+    /// The home directory to look through for credentials that a `run` is to cover.
+    pub(super) home: Option<AnyPath>,
 }
 
 /// What the daemon reports.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Report {
-    /// The layers are open; the FUSE descriptor may come.
-    Prepared,
+    /// The layers are open, and the FUSE descriptor may come; these are the credentials in the home directory.
+    Prepared(Vec<AnyPath>),
     /// The mount answers.
     Ready,
     /// It did not work.
@@ -105,7 +107,7 @@ fn serve(session_dir: &Path, channel: &mut BufReader<UnixStream>) -> Result<(), 
     let server = match prepared.kind() {
         MountKind::Mount => prepared.mount()?,
         MountKind::Run => {
-            send(&mut channel.get_ref(), Report::Prepared).map_err(lost)?;
+            send(&mut channel.get_ref(), Report::Prepared(prepared.credentials())).map_err(lost)?;
             let fd =
                 sys::receive_fd(channel.get_ref().as_fd()).map_err(|errno| lost(io::Error::from(errno)))?;
             prepared.serve_fd(fd)?

@@ -8,8 +8,10 @@ use std::time::Instant;
 
 use super::{Order, signals};
 use crate::fuse::{self, MountOptions, Server};
+use crate::judge::Judge;
 use crate::session::control::{ControlServer, Served, Status};
-use crate::session::record::{FORMAT, start_time};
+use crate::session::record::{AnyPath, FORMAT, start_time};
+use crate::session::run::credentials;
 use crate::session::unmount::{UnmountError, unmount_path};
 use crate::session::{Failure, Layers, MountKind, MountRecord, Session, SessionError, SessionLock};
 use crate::sys::SignalQueue;
@@ -21,6 +23,7 @@ pub(super) struct Prepared {
     session: Session,
     order: Order,
     view: Arc<View>,
+    judge: Arc<Judge>,
     lock: SessionLock,
 }
 
@@ -63,16 +66,22 @@ impl Prepared {
                 "the base's log was damaged; those paths have no known base"
             );
         }
-        let config = ViewConfig { judge, upper, base, read_only: order.read_only };
+        let config = ViewConfig { judge: Arc::clone(&judge), upper, base, read_only: order.read_only };
         let view = View::new(config).map_err(|errno| {
             SessionError::io("put together the layers in", session.dir())(io::Error::from(errno))
         })?;
-        Ok(Self { session, order, view, lock })
+        Ok(Self { session, order, view, judge, lock })
     }
 
     /// What kind of mount it is to become.
     pub(super) fn kind(&self) -> MountKind {
         self.order.kind
+    }
+
+    /// Existing credentials in the home directory that the order names.
+    pub(super) fn credentials(&self) -> Vec<AnyPath> {
+        let Some(AnyPath(home)) = &self.order.home else { return Vec::new() };
+        credentials(home, self.judge.policy()).into_iter().map(AnyPath).collect()
     }
 
     fn options(&self) -> MountOptions {
@@ -107,7 +116,7 @@ impl Prepared {
     }
 
     fn serve(self, server: Server) -> Result<Serving, SessionError> {
-        let Self { session, order, view, lock } = self;
+        let Self { session, order, view, lock, .. } = self;
         let pid = rustix::process::getpid().as_raw_nonzero().get();
         let record = MountRecord {
             format: FORMAT,

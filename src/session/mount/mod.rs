@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::daemon::{Order, Report, serve_here};
+use super::daemon::{Order, serve_here};
 use super::resolve::{of_workspace, one_of};
 use super::unmount::heal;
 use super::{
@@ -82,7 +82,7 @@ pub fn mount(state: &StateDir, config: &ConfigDir, request: &MountRequest) -> Re
         Prelude::Already(mounted) => return Ok(mounted),
         Prelude::Mount(picked, order) => (picked, order),
     };
-    let started = Daemon::start(&picked.session, &order).and_then(|mut daemon| daemon.expect(&Report::Ready));
+    let started = Daemon::start(&picked.session, &order).and_then(|mut daemon| daemon.ready());
     match started {
         Ok(()) => Ok(mounted(picked, order.mountpoint)),
         Err(error) => {
@@ -158,6 +158,7 @@ fn prepare(state: &StateDir, config: &ConfigDir, request: &MountRequest) -> Resu
             read_only: request.read_only,
             allow_other,
             policy,
+            home: None,
         })
     };
     match order() {

@@ -4,13 +4,14 @@ use std::io::{self, BufReader};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::MountError;
 use crate::session::control::{receive_up_to, send};
 use crate::session::daemon::{Order, Report};
+use crate::session::record::AnyPath;
 use crate::session::{Session, SessionError};
 use crate::sys;
 
@@ -49,7 +50,7 @@ impl Daemon {
         match daemon.give(order) {
             Ok(()) => Ok(daemon),
             // It ended at once; what it reported says more than the broken pipe.
-            Err(error) => Err(daemon.expect(&Report::Ready).err().unwrap_or(error)),
+            Err(error) => Err(daemon.ready().err().unwrap_or(error)),
         }
     }
 
@@ -66,12 +67,31 @@ impl Daemon {
         SessionError::NoAnswer { name: self.session.name().clone(), source }
     }
 
-    /// Waits for a report. A daemon that fails, or says nothing, is ended.
-    pub(in crate::session) fn expect(&mut self, wanted: &Report) -> Result<(), SessionError> {
+    /// Waits until the mount answers. A daemon that fails, or says nothing, is ended.
+    pub(in crate::session) fn ready(&mut self) -> Result<(), SessionError> {
+        match self.report()? {
+            Report::Ready => Ok(()),
+            Report::Prepared(_) | Report::Failed(_) => Err(self.nonsense()),
+        }
+    }
+
+    /// Waits until the layers are open and the FUSE descriptor may be handed over; returns the home directory's credentials.
+    pub(in crate::session) fn prepared(&mut self) -> Result<Vec<PathBuf>, SessionError> {
+        match self.report()? {
+            Report::Prepared(paths) => Ok(paths.into_iter().map(|AnyPath(path)| path).collect()),
+            Report::Ready | Report::Failed(_) => Err(self.nonsense()),
+        }
+    }
+
+    fn nonsense(&mut self) -> SessionError {
+        self.end();
+        self.no_answer(io::ErrorKind::InvalidData.into())
+    }
+
+    fn report(&mut self) -> Result<Report, SessionError> {
         let error = match receive_up_to(&mut self.channel, REPORT_MAX) {
-            Ok(Some(report)) if report == *wanted => return Ok(()),
             Ok(Some(Report::Failed(failure))) => SessionError::Daemon(failure),
-            Ok(Some(Report::Ready | Report::Prepared)) => self.no_answer(io::ErrorKind::InvalidData.into()),
+            Ok(Some(report)) => return Ok(report),
             Ok(None) => {
                 let status = self.child.wait().map_or_else(|e| e.to_string(), |s| s.to_string());
                 let log = self.session.log_path();
@@ -83,7 +103,6 @@ impl Daemon {
         Err(error)
     }
 
-    #[expect(dead_code, reason = "for `run`")]
     /// Hands over the descriptor of a FUSE mount.
     pub(in crate::session) fn hand_over(&self, fuse: BorrowedFd<'_>) -> Result<(), SessionError> {
         sys::send_fd(self.channel.get_ref().as_fd(), fuse).map_err(|errno| self.no_answer(errno.into()))
@@ -96,7 +115,11 @@ impl Daemon {
         }
     }
 
-    #[expect(dead_code, reason = "for `run`")]
+    /// The session that it serves.
+    pub(in crate::session) fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// Waits for the daemon to end by itself, up to `patience`; whether it did.
     pub(in crate::session) fn wait(&mut self, patience: Duration) -> bool {
         let until = std::time::Instant::now() + patience;
