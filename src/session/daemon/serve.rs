@@ -9,11 +9,14 @@ use std::time::Instant;
 use super::{Order, signals};
 use crate::fuse::{self, MountOptions, Server};
 use crate::judge::Judge;
+use crate::path::Escaped;
 use crate::session::control::{ControlServer, Served, Status};
 use crate::session::record::{AnyPath, FORMAT, start_time};
 use crate::session::run::credentials;
 use crate::session::unmount::{UnmountError, unmount_path};
-use crate::session::{Failure, Layers, MountKind, MountRecord, Session, SessionError, SessionLock};
+use crate::session::{
+    Failure, Layers, MountError, MountKind, MountRecord, Session, SessionError, SessionLock,
+};
 use crate::sys::SignalQueue;
 use crate::view::{View, ViewConfig};
 
@@ -100,8 +103,10 @@ impl Prepared {
     /// Why it could not be mounted.
     pub(super) fn mount(self) -> Result<Serving, SessionError> {
         let at = self.order.mountpoint.clone();
-        let server = fuse::mount(Arc::clone(&self.view), &at, &self.options())
-            .map_err(SessionError::io("mount at", &at))?;
+        let server = fuse::mount(Arc::clone(&self.view), &at, &self.options()).map_err(|error| {
+            let why = Escaped(error.to_string().trim().as_bytes()).to_string();
+            MountError::Refused { path: at, why }
+        })?;
         self.serve(server)
     }
 
@@ -153,7 +158,7 @@ impl Serving {
         let dir = live.session.dir().to_owned();
         signals::handle(queue, Arc::clone(&live))?;
         control.serve(Arc::clone(&live) as Arc<dyn Served>).map_err(SessionError::io("listen in", &dir))?;
-        tracing::info!(mountpoint = %crate::path::Escaped::path(&live.mountpoint), "mounted");
+        tracing::info!(mountpoint = %Escaped::path(&live.mountpoint), "mounted");
         let result = server.run();
         live.forget_mount();
         drop(control);

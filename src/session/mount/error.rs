@@ -75,6 +75,14 @@ pub enum MountError {
     /// `allow_other` is not allowed to ordinary users here.
     #[error("other users cannot be let in: /etc/fuse.conf has no line `user_allow_other`")]
     NoAllowOther,
+    /// The kernel or `fusermount3` refused.
+    #[error("could not mount at {}: {why}", Escaped::path(.path))]
+    Refused {
+        /// The mountpoint.
+        path: PathBuf,
+        /// What was said.
+        why: String,
+    },
     /// The daemon ended without a word.
     #[error("the daemon of session `{name}` ended before the mount was ready ({status})")]
     Ended {
@@ -113,6 +121,7 @@ impl MountError {
             Self::NoHelper => "as root: apt install fuse3; or use `scrubfs run`, which needs no helper".to_owned(),
             Self::HelperWithoutRights(path) => format!("as root: chmod u+s {}", Escaped::path(path)),
             Self::NoAllowOther => "as root: echo user_allow_other >> /etc/fuse.conf".to_owned(),
+            Self::Refused { .. } => "scrubfs doctor; or use `scrubfs run`, which needs no fusermount3".to_owned(),
             Self::Ended { log, .. } => format!("tail {}", Escaped::path(log)),
         }
     }

@@ -42,11 +42,12 @@ pub fn enter(session: &Session, command: &[OsString]) -> Result<Ended, SessionEr
     let directory = here.unwrap_or_else(|| session.workspace().to_owned());
     let signals = SignalQueue::block(&init::SIGNALS).map_err(step("blocking signals"))?;
     let terminal = Terminal::remember();
+    // Before, because this process is in no `/proc` that it finds there.
+    sys::close_inherited_directories().map_err(step("closing directories that were open"))?;
     let spaces = ThreadNameSpaceType::USER | ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::PROCESS_ID;
     move_into_thread_name_spaces(process.as_fd(), spaces).map_err(step("entering the namespaces"))?;
     drop(process);
     rustix::process::chdir(&directory).map_err(|_| RunError::NoCurrentDirectory(directory))?;
-    sys::close_inherited_directories().map_err(step("closing directories that were open"))?;
     match sys::new_session_keyring() {
         Ok(()) | Err(Errno::NOSYS | Errno::PERM) => {}
         Err(errno) => return Err(step("beginning a session keyring")(errno).into()),

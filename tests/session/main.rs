@@ -1,0 +1,71 @@
+//! Sessions as processes: daemons, mounts, namespaces. Not a test of the usual kind, because the daemon is the program started anew, and
+//! `run` needs a process with one thread: this binary is the program, too (see `helper`).
+//!
+//! `cargo test --test session [FILTER]`. Without `/dev/fuse` or without root nothing is tested, unless `SCRUBFS_REQUIRE_FUSE=1`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test fails by panicking and reports by printing"
+)]
+
+use std::ffi::OsString;
+use std::panic::catch_unwind;
+use std::process::ExitCode;
+
+mod helper;
+mod mounts;
+mod runs;
+mod world;
+
+use world::NOBODY;
+
+type Test = (&'static str, fn(u32));
+
+const TESTS: &[Test] = &[
+    ("a_session_from_beginning_to_end", mounts::a_session_from_beginning_to_end),
+    ("a_crash_is_healed", mounts::a_crash_is_healed),
+    ("a_signal_unmounts", mounts::a_signal_unmounts),
+    ("the_foreground", mounts::the_foreground),
+    ("changes_wait_for_a_hold", mounts::changes_wait_for_a_hold),
+    ("what_is_refused", mounts::what_is_refused),
+    ("the_workspace_at_its_own_path", runs::the_workspace_at_its_own_path),
+    ("the_exit_status", runs::the_exit_status),
+    ("signals", runs::signals),
+    ("exposing", runs::exposing),
+    ("several_workspaces", runs::several_workspaces),
+    ("entering", runs::entering),
+    ("no_second_door", runs::no_second_door),
+    ("namespaces_forbidden", runs::namespaces_forbidden),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    helper::maybe(&arguments);
+    let required = std::env::var_os("SCRUBFS_REQUIRE_FUSE").is_some_and(|v| v == "1");
+    if !rustix::process::geteuid().is_root() || !std::path::Path::new("/dev/fuse").exists() {
+        println!("skipped: these tests need root and /dev/fuse");
+        return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    }
+    // As udev leaves it everywhere but on bare machines.
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions("/dev/fuse", std::fs::Permissions::from_mode(0o666)).unwrap();
+    let filter =
+        arguments.iter().filter_map(|a| a.to_str()).find(|a| !a.starts_with('-')).unwrap_or_default();
+    let (mut passed, mut failed) = (0, 0);
+    for (name, test) in TESTS {
+        for (user, uid) in [("root", 0), ("user", NOBODY)] {
+            let name = format!("{name}::{user}");
+            if !name.contains(filter) {
+                continue;
+            }
+            let ok = catch_unwind(|| test(uid)).is_ok();
+            println!("test {name} ... {}", if ok { "ok" } else { "FAILED" });
+            *if ok { &mut passed } else { &mut failed } += 1;
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
