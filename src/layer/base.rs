@@ -65,6 +65,18 @@ impl BaseStore {
         Ok(Self { dir: dir.to_owned(), state: Mutex::new(State { log, known, damaged }) })
     }
 
+    /// Reads the log anew after another process, which opened the store beside this one, recorded or forgot paths.
+    ///
+    /// # Errors
+    /// Any IO error; what was known before stays.
+    pub fn reload(&self) -> io::Result<()> {
+        let mut state = self.lock();
+        let (known, _, damaged) = read_log(&fs::read(self.dir.join("log"))?);
+        state.known = known;
+        state.damaged = damaged;
+        Ok(())
+    }
+
     /// How many lines of the log could not be read; their paths count as "base unknown".
     #[must_use]
     pub fn damaged(&self) -> usize {
@@ -250,6 +262,20 @@ mod tests {
         drop(store);
         let store = BaseStore::open(dir.path()).unwrap();
         assert_eq!((store.get(&a), store.get(&ab), store.get(&beside)), (None, None, Some(origin(4))));
+    }
+
+    #[test]
+    fn what_another_process_forgot_is_recorded_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let a = RelPath::parse("a").unwrap();
+        let daemon = BaseStore::open(dir.path()).unwrap();
+        daemon.record(&a, &origin(1)).unwrap();
+        let apply = BaseStore::open_beside(dir.path()).unwrap();
+        assert_eq!(apply.get(&a), Some(origin(1)));
+        apply.forget(&a).unwrap();
+        daemon.reload().unwrap();
+        daemon.record(&a, &origin(2)).unwrap();
+        assert_eq!(BaseStore::open(dir.path()).unwrap().get(&a), Some(origin(2)));
     }
 
     #[test]

@@ -186,6 +186,9 @@ impl View {
     /// Takes up what someone else changed in the layers while the view was quiesced, and drops all that the kernel remembers.
     pub fn layers_changed(&self) {
         self.judge.names_changed();
+        if let Err(error) = self.base.reload() {
+            tracing::warn!(%error, "the base is not read anew; applied paths may count as conflicts");
+        }
         self.files.drop_layer(false);
         self.files.drop_layer(true);
         self.dirs.drop_layer(false);
