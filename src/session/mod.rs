@@ -3,9 +3,11 @@
 //! or not at all, that at most one process changes its layers, and that a damaged file is named in an error and left as it
 //! is. It refuses to guess: a name that fits several sessions is an error that lists them.
 
+mod containers;
 pub mod control;
 mod create;
 mod daemon;
+mod doctor;
 mod error;
 mod hold;
 mod lock;
@@ -20,8 +22,10 @@ mod state;
 mod store;
 mod unmount;
 
+pub use containers::{Binding, Concern, Engine};
 pub use create::{Broken, Listing};
 pub use daemon::daemon_main;
+pub use doctor::{Check, doctor};
 pub use error::{Candidate, Failure, SessionError};
 pub use hold::Hold;
 pub use lock::SessionLock;

@@ -24,6 +24,12 @@ pub fn maybe(arguments: &[OsString]) {
             unmount(&session, rest.len() > 1).map(|done| println!("{done:?}"))
         })),
         "list" => report(list()),
+        "doctor" => {
+            for check in scrubfs::session::doctor() {
+                println!("{} {} {}", if check.ok { "ok" } else { "no" }, check.id, check.what);
+            }
+            0
+        }
         "hold" => report(hold(rest)),
         "run" => match begin(rest) {
             Ok(status) => status,

@@ -38,6 +38,7 @@ const TESTS: &[Test] = &[
     ("several_workspaces", runs::several_workspaces),
     ("entering", runs::entering),
     ("no_second_door", runs::no_second_door),
+    ("the_doctor_tries_namespaces", runs::the_doctor_tries_namespaces),
     ("namespaces_forbidden", runs::namespaces_forbidden),
 ];
 

@@ -212,6 +212,17 @@ fn handles(paths: &[std::path::PathBuf]) -> Vec<(String, i32)> {
     found
 }
 
+/// What the other tests just did, the doctor finds possible.
+pub fn the_doctor_tries_namespaces(uid: u32) {
+    let world = World::new(uid);
+    let output = world.scrubfs("doctor").output().unwrap();
+    let all = text(&output);
+    for id in ["kernel", "fuse", "fusermount3", "state", "namespaces", "mounts-in-namespaces"] {
+        assert!(all.lines().any(|l| l.starts_with(&format!("ok {id} "))), "{id}: {all}");
+    }
+    assert!(!all.contains("not tried"), "{all}");
+}
+
 /// Namespaces forbidden: said so, with what to change, and nothing runs. In a changed root the kernel makes none (clone(2)).
 pub fn namespaces_forbidden(uid: u32) {
     let world = World::new(uid);

@@ -26,6 +26,7 @@ mod wire;
 
 pub use enter::enter;
 pub use error::RunError;
+pub(super) use error::cure;
 pub(super) use home::credentials;
 
 use plan::{Cover, Plan, Target, doors, identity, other_sessions, other_ways, settle};
