@@ -29,6 +29,7 @@ use crate::layer::{BaseStore, UpperDir};
 mod build;
 mod commit;
 mod contents;
+mod discard;
 mod disk;
 mod error;
 mod execute;
@@ -48,6 +49,7 @@ mod workspace;
 mod tests;
 
 pub use build::plan;
+pub use discard::{discard, matching};
 pub use disk::Attrs;
 pub use error::{ApplyError, Pending, Progress, Result, Side};
 pub use execute::{Done, Execution, execute};

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
-use super::{audit, check, completions, man};
+use super::{
+    apply, audit, check, completions, daemon, diff, discard, list, man, mount, remove, status, undo, unmount,
+};
 
 /// What every help text ends with.
 const EXIT_CODES: &str = "\
@@ -80,10 +82,21 @@ pub(super) enum Color {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    Mount(mount::Args),
+    Unmount(unmount::Args),
+    List(list::Args),
+    Status(status::Args),
+    Diff(diff::Args),
+    Apply(apply::Args),
+    Discard(discard::Args),
+    Undo(undo::Args),
+    Remove(remove::Args),
     Audit(audit::Args),
     Check(check::Args),
     Completions(completions::Args),
     Man(man::Args),
+    #[command(hide = true)]
+    Daemon(daemon::Args),
 }
 
 /// Parses `argv`, the program's name first.

@@ -10,6 +10,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::args::Color;
 use super::ui::{Label, Palette, Ui, complain};
+use crate::apply::ApplyError;
+use crate::change::ChangeError;
 use crate::judge::Undecided;
 use crate::path::{Escaped, PathError, RelPath};
 use crate::policy::RuleError;
@@ -25,6 +27,10 @@ pub(super) enum Exit {
     Failed,
     /// Bad usage.
     Usage,
+    /// A conflict, a stale plan or a gate: nothing was applied.
+    NotApplied,
+    /// An interrupted apply was found.
+    Interrupted,
 }
 
 impl From<Exit> for ExitCode {
@@ -33,6 +39,8 @@ impl From<Exit> for ExitCode {
             Exit::Done => 0,
             Exit::Failed => 1,
             Exit::Usage => 2,
+            Exit::NotApplied => 3,
+            Exit::Interrupted => 4,
         })
     }
 }
@@ -88,9 +96,23 @@ pub(super) enum CliError {
     /// A rule is wrong.
     #[error("the rules cannot be used")]
     Rules(#[from] RuleError),
+    /// A session that is to be removed has changes.
+    #[error("session `{name}` has {changes} that were not applied")]
+    Pending {
+        /// Its name.
+        name: String,
+        /// How many, in words.
+        changes: String,
+    },
     /// Sessions.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// Changes.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// Applies.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
 }
 
 impl CliError {
@@ -108,10 +130,13 @@ impl CliError {
         match self {
             Self::Usage { .. } | Self::NotBelow { .. } => Exit::Usage,
             Self::Session(error) => session_exit(error),
+            Self::Apply(error) => apply_exit(error),
             Self::Output(_)
             | Self::Io { .. }
             | Self::Lower { .. }
             | Self::Undecided { .. }
+            | Self::Pending { .. }
+            | Self::Change(_)
             | Self::Rules(_) => Exit::Failed,
         }
     }
@@ -128,7 +153,14 @@ impl CliError {
                     .to_owned(),
             ),
             Self::Rules(error) => Some(error.hint.clone()),
+            Self::Pending { name, .. } => Some(format!(
+                "scrubfs status {name}, then apply or discard them, or `scrubfs remove --force {name}`"
+            )),
             Self::Session(error) => error.hint(),
+            Self::Change(_) => {
+                Some("look at the path's permissions and at the session's daemon.log".to_owned())
+            }
+            Self::Apply(error) => apply_hint(error),
         }
     }
 
@@ -155,6 +187,62 @@ fn session_exit(error: &SessionError) -> Exit {
         }
         _ => Exit::Failed,
     }
+}
+
+fn apply_exit(error: &ApplyError) -> Exit {
+    match error {
+        ApplyError::Stale { .. }
+        | ApplyError::Refused { .. }
+        | ApplyError::EditedSince(_)
+        | ApplyError::NoHunk { .. } => Exit::NotApplied,
+        ApplyError::Interrupted(_) | ApplyError::Unfinished { .. } | ApplyError::OtherInterrupted { .. } => {
+            Exit::Interrupted
+        }
+        ApplyError::Pattern { .. } | ApplyError::NoMatch { .. } => Exit::Usage,
+        ApplyError::Io { .. }
+        | ApplyError::Busy
+        | ApplyError::NotTheWorkspace(_)
+        | ApplyError::OtherDevice { .. }
+        | ApplyError::JournalLost { .. }
+        | ApplyError::Blocked { .. }
+        | ApplyError::NothingInterrupted
+        | ApplyError::NothingToUndo
+        | ApplyError::Undecided { .. }
+        | ApplyError::Base { .. }
+        | ApplyError::BadPlan(_)
+        | ApplyError::Encode(_) => Exit::Failed,
+    }
+}
+
+fn apply_hint(error: &ApplyError) -> Option<String> {
+    let hint = match error {
+        ApplyError::Stale { .. } => "make the plan anew with --dry-run --plan FILE",
+        ApplyError::Refused { .. } => "scrubfs status explains each; --allow FLAG[:PATH] opens a gate",
+        ApplyError::EditedSince(_) => "scrubfs status; your own later edits are not thrown away",
+        ApplyError::NoHunk { .. } => "scrubfs diff --json lists the hunks as they are now",
+        ApplyError::Interrupted(_) | ApplyError::Unfinished { .. } | ApplyError::OtherInterrupted { .. } => {
+            "scrubfs apply --continue, or scrubfs apply --abort"
+        }
+        ApplyError::Pattern { .. } | ApplyError::NoMatch { .. } => {
+            "scrubfs diff --name-status lists the changes"
+        }
+        ApplyError::Busy => "try again when it has ended, or use --wait",
+        ApplyError::NotTheWorkspace(_) => "scrubfs list shows where sessions belong",
+        ApplyError::OtherDevice { .. } => "make the session on that file system's own root",
+        ApplyError::JournalLost { .. } => {
+            "nothing was deleted; look at the staging directory in the workspace"
+        }
+        ApplyError::Blocked { .. } => {
+            "move what is in the way aside, then scrubfs apply --continue or --abort"
+        }
+        ApplyError::NothingInterrupted => "scrubfs status",
+        ApplyError::NothingToUndo => "scrubfs list",
+        ApplyError::Io { .. } | ApplyError::Base { .. } => "check free space and permissions, then try again",
+        ApplyError::Undecided { .. } => "make it readable, or name other paths",
+        ApplyError::BadPlan(_) => "make the plan anew with --dry-run --plan FILE",
+        ApplyError::Encode(_) => return None,
+    };
+    Some(hint.to_owned())
 }
 
 /// Reports an error and says how the command ends.

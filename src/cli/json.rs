@@ -3,6 +3,12 @@
 
 use serde::Serialize;
 
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use crate::apply::{Done, Plan};
+use crate::change::{Body, CONTEXT, Change, ChangeError, ChangeKind, Sides, file_diff};
 use crate::path::RelPath;
 use crate::policy::{Policy, RuleInfo, Span, Verdict};
 
@@ -102,6 +108,231 @@ struct JsonSpan {
     rule: String,
     start: u64,
     len: u64,
+}
+
+/// A path outside the workspace, as text.
+pub(super) fn path_text(path: &Path) -> String {
+    String::from_utf8_lossy(path.as_os_str().as_bytes()).into_owned()
+}
+
+/// `list --json`.
+#[derive(Debug, Serialize)]
+pub(super) struct ListDocument {
+    /// Always [`SCHEMA`].
+    pub(super) schema: u32,
+    /// By name.
+    pub(super) sessions: Vec<ListedSession>,
+}
+
+/// One session.
+#[derive(Debug, Serialize)]
+pub(super) struct ListedSession {
+    /// Its name.
+    pub(super) name: String,
+    /// Its workspace.
+    pub(super) workspace: String,
+    /// Where it is mounted.
+    pub(super) mountpoint: Option<String>,
+    /// The contract's word.
+    pub(super) state: &'static str,
+    /// How many changes it has; `None` where that cannot be told.
+    pub(super) changes: Option<usize>,
+}
+
+/// `status --json`.
+#[derive(Debug, Serialize)]
+pub(super) struct StatusDocument {
+    /// Always [`SCHEMA`].
+    pub(super) schema: u32,
+    /// The session's name.
+    pub(super) session: String,
+    /// Its workspace.
+    pub(super) workspace: String,
+    /// Where it is mounted.
+    pub(super) mountpoint: Option<String>,
+    /// The contract's word.
+    pub(super) state: &'static str,
+    /// What changed.
+    pub(super) changes: Vec<StatusChange>,
+    /// What merged does not show.
+    pub(super) hidden: Vec<StatusHidden>,
+    /// What it shows masked.
+    pub(super) redacted: Vec<StatusRedacted>,
+}
+
+/// One change.
+#[derive(Debug, Serialize)]
+pub(super) struct StatusChange {
+    #[serde(flatten)]
+    path: JsonPath,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    flags: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conflict: Option<String>,
+}
+
+impl StatusChange {
+    /// From the change model.
+    pub(super) fn new(change: &Change) -> Self {
+        let from = match &change.kind {
+            ChangeKind::Renamed { from } => Some(String::from_utf8_lossy(from.as_bytes()).into_owned()),
+            _ => None,
+        };
+        Self {
+            path: (&change.path).into(),
+            kind: change.kind.as_str(),
+            from,
+            flags: change.flags.iter().map(|f| f.flag.as_str()).collect(),
+            conflict: change.conflict.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+/// One hidden entry.
+#[derive(Debug, Serialize)]
+pub(super) struct StatusHidden {
+    #[serde(flatten)]
+    path: JsonPath,
+    rule: String,
+}
+
+impl StatusHidden {
+    /// With the rule that hides it.
+    pub(super) fn new(path: &RelPath, rule: &str) -> Self {
+        Self { path: path.into(), rule: rule.to_owned() }
+    }
+}
+
+/// One redacted file.
+#[derive(Debug, Serialize)]
+pub(super) struct StatusRedacted {
+    #[serde(flatten)]
+    path: JsonPath,
+    rules: BTreeSet<String>,
+    spans: usize,
+}
+
+impl StatusRedacted {
+    /// With the rules that mask something in it.
+    pub(super) fn new(path: &RelPath, policy: &Policy, spans: &[Span]) -> Self {
+        let rules = spans.iter().map(|s| policy.rule(s.rule).id.to_string()).collect();
+        Self { path: path.into(), rules, spans: spans.len() }
+    }
+}
+
+/// `diff --json`.
+#[derive(Debug, Serialize)]
+pub(super) struct DiffDocument {
+    /// Always [`SCHEMA`].
+    pub(super) schema: u32,
+    /// One a change.
+    pub(super) files: Vec<DiffFile>,
+}
+
+/// The hunks of one change.
+#[derive(Debug, Serialize)]
+pub(super) struct DiffFile {
+    #[serde(flatten)]
+    path: JsonPath,
+    kind: &'static str,
+    hunks: Vec<JsonHunk>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonHunk {
+    id: String,
+    old_start: u32,
+    old_lines: u32,
+    new_start: u32,
+    new_lines: u32,
+}
+
+impl DiffFile {
+    /// Reads both sides; a change that has no text has no hunks.
+    pub(super) fn new(sides: &Sides<'_>, change: &Change) -> Result<Self, ChangeError> {
+        let mut hunks = Vec::new();
+        for piece in file_diff(sides, change)?.pieces {
+            let Body::Text(text) = &piece.body else { continue };
+            hunks.extend(text.hunks(&change.path, CONTEXT).into_iter().map(|h| JsonHunk {
+                id: h.id,
+                old_start: h.old_start,
+                old_lines: h.old_lines,
+                new_start: h.new_start,
+                new_lines: h.new_lines,
+            }));
+        }
+        Ok(Self { path: (&change.path).into(), kind: change.kind.as_str(), hunks })
+    }
+}
+
+/// `apply --json`, with and without `--dry-run`.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct ApplyDocument {
+    /// Always [`SCHEMA`].
+    pub(super) schema: u32,
+    applied: Vec<JsonApplied>,
+    kept: Vec<JsonReason>,
+    conflicts: Vec<JsonReason>,
+    gated: Vec<JsonGated>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonApplied {
+    #[serde(flatten)]
+    path: JsonPath,
+    kind: String,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonReason {
+    #[serde(flatten)]
+    path: JsonPath,
+    reason: String,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonGated {
+    #[serde(flatten)]
+    path: JsonPath,
+    flags: Vec<String>,
+}
+
+impl ApplyDocument {
+    /// What a plan would do. A plan that is refused applies nothing.
+    pub(super) fn of_plan(plan: &Plan) -> Self {
+        let mut document = Self::of(&plan.applied, &plan.kept);
+        if !plan.is_clean() {
+            document.applied.clear();
+        }
+        let reason =
+            |r: &crate::apply::Refusal| JsonReason { path: (&r.path).into(), reason: r.reason.to_string() };
+        document.conflicts = plan.conflicts.iter().map(reason).collect();
+        let gated = |g: &crate::apply::Gated| JsonGated {
+            path: (&g.path).into(),
+            flags: g.flags.iter().map(|f| f.flag.clone()).collect(),
+        };
+        document.gated = plan.gated.iter().map(gated).collect();
+        document
+    }
+
+    /// What an apply did.
+    pub(super) fn of_done(done: &Done) -> Self {
+        Self::of(&done.applied, &done.kept)
+    }
+
+    fn of(applied: &[crate::apply::Applied], kept: &[crate::apply::Kept]) -> Self {
+        let shown = applied.iter().filter(|a| !a.implied);
+        Self {
+            applied: shown.map(|a| JsonApplied { path: (&a.path).into(), kind: a.kind.clone() }).collect(),
+            kept: kept
+                .iter()
+                .map(|k| JsonReason { path: (&k.path).into(), reason: k.reason.to_string() })
+                .collect(),
+            ..Self::default()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ fn resolve_parent(path: &Path) -> PathBuf {
 }
 
 /// `a/./b/../c` becomes `a/c`.
-fn without_dots(path: &Path) -> PathBuf {
+pub(super) fn without_dots(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for component in path.components() {
         match component {

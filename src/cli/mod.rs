@@ -5,20 +5,29 @@
 
 use std::process::ExitCode;
 
+mod apply;
 mod args;
 mod audit;
 mod check;
 mod completions;
-#[expect(dead_code, reason = "the reviewing verbs use the rest")]
+mod daemon;
+mod diff;
+mod discard;
 mod error;
 mod json;
+mod list;
 mod lower;
 mod man;
+mod mount;
 mod pager;
 mod progress;
+mod remove;
 mod rules;
-#[expect(dead_code, reason = "the reviewing verbs use the rest")]
+mod status;
+mod target;
 mod ui;
+mod undo;
+mod unmount;
 
 use args::Command;
 use error::{CliError, Exit};
@@ -43,9 +52,19 @@ pub fn main() -> ExitCode {
 
 fn run(command: &Command, ui: &mut Ui) -> Result {
     match command {
+        Command::Mount(args) => mount::run(args, ui),
+        Command::Unmount(args) => unmount::run(args, ui),
+        Command::List(args) => list::run(args, ui),
+        Command::Status(args) => status::run(args, ui),
+        Command::Diff(args) => diff::run(args, ui),
+        Command::Apply(args) => apply::run(args, ui),
+        Command::Discard(args) => discard::run(args, ui),
+        Command::Undo(args) => undo::run(args, ui),
+        Command::Remove(args) => remove::run(args, ui),
         Command::Audit(args) => audit::run(args, ui),
         Command::Check(args) => check::run(args, ui),
         Command::Completions(args) => completions::run(args, ui),
         Command::Man(args) => man::run(args, ui),
+        Command::Daemon(args) => Ok(daemon::run(args)),
     }
 }

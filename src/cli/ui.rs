@@ -28,6 +28,10 @@ pub(super) enum Label {
     Secret,
     /// What is there in addition.
     Dim,
+    /// An added line.
+    Added,
+    /// Text as it is.
+    Plain,
 }
 
 impl Label {
@@ -41,6 +45,8 @@ impl Label {
             Self::Name => Style::new().fg_color(Some(AnsiColor::Cyan.into())),
             Self::Secret => Style::new().fg_color(Some(AnsiColor::Magenta.into())),
             Self::Dim => Style::new().effects(Effects::DIMMED),
+            Self::Added => Style::new().fg_color(Some(AnsiColor::Green.into())),
+            Self::Plain => Style::new(),
         }
     }
 }
@@ -73,6 +79,11 @@ impl Palette {
             Color::Never => false,
             Color::Auto => is_terminal && !set("NO_COLOR") && !dumb,
         })
+    }
+
+    /// Whether it colours at all.
+    pub(super) fn is_on(self) -> bool {
+        self.0
     }
 
     /// Text as its label wants it.

@@ -1,0 +1,158 @@
+//! `scrubfs apply`: writes changes to the workspace as one transaction, or says why not.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use super::json::{ApplyDocument, SCHEMA};
+use super::target::{self, Target};
+use super::ui::{Label, count};
+use super::{CliError, Exit, Result, Ui};
+use crate::apply::{self, Allow, ConflictMode, Done, Execution, Options, Plan, Recovered, Way};
+
+/// Write the changes of a session to the workspace, as one transaction
+///
+/// All of them, or those of the paths and hunks that are named. Masks become the real values again. Nothing is applied while
+/// there is a conflict or a closed gate among them (exit 3); `scrubfs status` explains both. What was applied leaves the session.
+///
+/// Examples:
+///   scrubfs apply --dry-run
+///   scrubfs apply shop src/ --allow exec-bit:bin/*
+///   scrubfs apply --plan plan.json --dry-run, later: scrubfs apply --plan plan.json
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Args {
+    /// A session, then paths or globs below the workspace
+    #[arg(value_name = "SESSION] [PATH")]
+    words: Vec<OsString>,
+    /// Apply only these hunks of their files; ids as in `diff --json`
+    #[arg(long, value_name = "ID")]
+    hunk: Vec<String>,
+    /// Let a gate through, everywhere or for a path: exec-bit, auto-exec:.vscode/*
+    #[arg(long, value_name = "FLAG[:PATH]")]
+    allow: Vec<OsString>,
+    /// What to do where both sides changed the same lines
+    #[arg(long, value_name = "HOW", default_value = "refuse", value_parser = ["refuse", "markers"])]
+    conflict: String,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// With --dry-run, write the plan to a file; without, carry out the plan in it, if both sides are still as it says
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    /// Go on with an interrupted apply
+    #[arg(long = "continue", conflicts_with_all = ["abort", "dry_run", "plan", "hunk"])]
+    go_on: bool,
+    /// Take an interrupted apply back
+    #[arg(long, conflicts_with_all = ["dry_run", "plan", "hunk"])]
+    abort: bool,
+    /// Wait while another command writes to the workspace
+    #[arg(long)]
+    wait: bool,
+    /// How many applies can be undone
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    keep: usize,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
+    let (session, paths) = target::session_and_paths(&args.words)?;
+    if args.go_on || args.abort {
+        return recover(session, args, ui);
+    }
+    let target = Target::open(session)?;
+    let plan = match &args.plan {
+        Some(file) if !args.dry_run => {
+            let text = std::fs::read_to_string(file).map_err(CliError::io("read the plan", file))?;
+            Plan::from_json(&text)?
+        }
+        Some(_) | None => {
+            let allow =
+                args.allow.iter().map(|a| Allow::parse(a.as_bytes())).collect::<apply::Result<Vec<_>>>()?;
+            let conflicts =
+                if args.conflict == "markers" { ConflictMode::Markers } else { ConflictMode::Refuse };
+            let options = Options { paths, hunks: args.hunk.clone(), allow, conflicts };
+            apply::plan(&target.site(), &target.scan()?, &options)?
+        }
+    };
+    if let Some(file) = args.plan.as_ref().filter(|_| args.dry_run) {
+        std::fs::write(file, plan.to_json()?).map_err(CliError::io("write the plan", file))?;
+    }
+    if args.dry_run || !plan.is_clean() {
+        print_plan(&plan, args, ui)?;
+        let exit = if plan.is_clean() { Exit::Done } else { Exit::NotApplied };
+        target.finish(false)?;
+        return Ok(exit);
+    }
+    let done = apply::execute(&target.site(), &plan, Execution { keep: args.keep, wait: args.wait })?;
+    target.finish(true)?;
+    print_done(&done, args.json, ui)?;
+    Ok(Exit::Done)
+}
+
+fn recover(session: crate::session::Session, args: &Args, ui: &mut Ui) -> Result {
+    let target = Target::open_interrupted(session)?;
+    let way = if args.go_on { Way::Continue } else { Way::Abort };
+    let recovered = apply::recover(&target.site(), way)?;
+    target.finish(true)?;
+    match recovered {
+        Recovered::Before => ui.say("the interrupted apply was taken back: the workspace is as before it"),
+        Recovered::After(done) => print_done(&done, args.json, ui)?,
+    }
+    Ok(Exit::Done)
+}
+
+fn print_plan(plan: &Plan, args: &Args, ui: &mut Ui) -> Result<()> {
+    if args.json {
+        return ui.json(&ApplyDocument { schema: SCHEMA, ..ApplyDocument::of_plan(plan) });
+    }
+    let would = plan.applied.iter().filter(|a| !a.implied);
+    let heading = count(would.clone().count(), "change would be applied", "changes would be applied");
+    if plan.is_clean() {
+        ui.line(ui.out_palette.paint(Label::Heading, heading))?;
+        for applied in would {
+            ui.line(format_args!("  {} {}", applied.kind, applied.path))?;
+        }
+    } else {
+        ui.line(ui.out_palette.paint(Label::Error, "nothing was applied"))?;
+    }
+    for refusal in &plan.conflicts {
+        ui.line(format_args!("  conflict  {}: {}", refusal.path, refusal.reason))?;
+    }
+    for gated in &plan.gated {
+        for flag in &gated.flags {
+            ui.line(format_args!("  gate      {}: {} ({})", gated.path, flag.flag, flag.why))?;
+        }
+    }
+    for kept in &plan.kept {
+        ui.line(format_args!("  keep      {}: {}", kept.path, kept.reason))?;
+    }
+    if let Some(flag) = plan.gated.first().and_then(|g| g.flags.first()) {
+        ui.hint(format_args!(
+            "look at it with `scrubfs diff`, then `scrubfs apply --allow {}` or name other paths",
+            flag.flag
+        ));
+    }
+    Ok(())
+}
+
+/// Says what an apply or undo did.
+pub(super) fn print_done(done: &Done, json: bool, ui: &mut Ui) -> Result<()> {
+    if json {
+        return ui.json(&ApplyDocument { schema: SCHEMA, ..ApplyDocument::of_done(done) });
+    }
+    let applied = done.applied.iter().filter(|a| !a.implied).count();
+    ui.line(format_args!("{} applied", count(applied, "change", "changes")))?;
+    for kept in &done.kept {
+        ui.line(format_args!("  keep      {}: {}", kept.path, kept.reason))?;
+    }
+    for note in &done.notes {
+        ui.line(format_args!("  note      {}: {}", note.path, note.what))?;
+    }
+    if applied > 0 {
+        ui.hint("scrubfs undo takes it back");
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! `scrubfs status`: what people look at most. Changes by kind, then what needs attention with its reason, then what the session never
+//! showed, then what to type next.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use super::json::{SCHEMA, StatusChange, StatusDocument, StatusHidden, StatusRedacted, path_text};
+use super::target::{self, Target};
+use super::ui::{Label, count};
+use super::{Exit, Result, Ui};
+use crate::change::{Change, ChangeKind, ChangeSet, Flag};
+use crate::judge::{Depth, Found, Survey};
+use crate::path::{Escaped, RelPath};
+use crate::policy::Policy;
+
+/// How many entries of a list are shown without `--all`.
+const SHOWN: usize = 20;
+
+/// Show what changed in a session, what needs attention, and what is hidden and redacted there
+///
+/// Redacted files are looked for by their names; `scrubfs audit` reads the content of all files.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A session's name, its workspace or its mountpoint [default: the current directory's]
+    #[arg(value_name = "SESSION")]
+    session: Option<OsString>,
+    /// List everything, however long
+    #[arg(long)]
+    all: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
+    let target = Target::open(target::session(args.session.as_deref())?)?;
+    let set = target.scan()?;
+    let survey = target.layers.judge.survey(&RelPath::root(), Depth::Names, &|| {});
+    if args.json {
+        ui.json(&document(&target, &set, &survey)?)?;
+    } else {
+        let limit = if args.all { usize::MAX } else { SHOWN };
+        print(&target, &set, &survey, limit, ui)?;
+    }
+    target.finish(false)?;
+    Ok(Exit::Done)
+}
+
+fn document(target: &Target, set: &ChangeSet, survey: &Survey) -> Result<StatusDocument> {
+    let state = target.session.state()?;
+    let policy = target.layers.judge.policy();
+    let (mut hidden, mut redacted) = (Vec::new(), Vec::new());
+    for finding in &survey.findings {
+        match &finding.what {
+            Found::Hidden(rule) => hidden.push(StatusHidden::new(&finding.path, &rule.id)),
+            Found::Undecided(_) => hidden.push(StatusHidden::new(&finding.path, "undecided")),
+            Found::Redacted { spans, .. } => redacted.push(StatusRedacted::new(&finding.path, policy, spans)),
+        }
+    }
+    Ok(StatusDocument {
+        schema: SCHEMA,
+        session: target.session.name().to_string(),
+        workspace: path_text(target.session.workspace()),
+        mountpoint: state.mountpoint().map(path_text),
+        state: state.word(),
+        changes: set.listed().map(StatusChange::new).collect(),
+        hidden,
+        redacted,
+    })
+}
+
+fn print(target: &Target, set: &ChangeSet, survey: &Survey, limit: usize, ui: &mut Ui) -> Result<()> {
+    let state = target.session.state()?;
+    let name = ui.out_palette.paint(Label::Name, target.session.name());
+    let at = state.mountpoint().map(|m| format!(" at {}", Escaped::path(m))).unwrap_or_default();
+    ui.line(format_args!(
+        "Session {name} on {}, {}{at}",
+        Escaped::path(target.session.workspace()),
+        state.word()
+    ))?;
+    let listed: Vec<&Change> = set.listed().collect();
+    if listed.is_empty() {
+        ui.line("Nothing was changed.")?;
+    } else {
+        print_changes(&listed, limit, ui)?;
+        print_attention(&listed, limit, ui)?;
+    }
+    print_unseen(target.layers.judge.policy(), survey, limit, ui)?;
+    if !listed.is_empty() {
+        let name = target.session.name();
+        ui.hint(format_args!("scrubfs diff {name}   ·   scrubfs apply {name}   ·   scrubfs discard {name}"));
+    }
+    Ok(())
+}
+
+fn print_changes(listed: &[&Change], limit: usize, ui: &mut Ui) -> Result<()> {
+    ui.line(ui.out_palette.paint(Label::Heading, count(listed.len(), "change", "changes")))?;
+    for change in listed.iter().take(limit) {
+        ui.line(format_args!("  {} {}", change.kind.letter(), described(change)))?;
+    }
+    more(listed.len(), limit, ui)
+}
+
+fn described(change: &Change) -> String {
+    let slash = if change.is_dir() { "/" } else { "" };
+    match &change.kind {
+        ChangeKind::Renamed { from } => format!("{from} → {}", change.path),
+        _ if change.git_objects > 0 => format!(
+            "{}/  ({} in git's own data)",
+            change.path,
+            count(change.git_objects, "object", "objects")
+        ),
+        _ => format!("{}{slash}", change.path),
+    }
+}
+
+fn more(len: usize, limit: usize, ui: &mut Ui) -> Result<()> {
+    match len.saturating_sub(limit) {
+        0 => Ok(()),
+        more => ui.line(format_args!("  … and {more} more (--all lists them)")),
+    }
+}
+
+fn print_attention(listed: &[&Change], limit: usize, ui: &mut Ui) -> Result<()> {
+    let conflicts: Vec<_> = listed.iter().filter_map(|c| Some((c, c.conflict.as_ref()?))).collect();
+    if !conflicts.is_empty() {
+        ui.line(ui.out_palette.paint(Label::Error, count(conflicts.len(), "conflict", "conflicts")))?;
+        for (change, conflict) in conflicts.iter().take(limit) {
+            ui.line(format_args!("  {}: {conflict}", change.path))?;
+        }
+        more(conflicts.len(), limit, ui)?;
+    }
+    let mut flags: BTreeMap<Flag, Vec<(&Change, String)>> = BTreeMap::new();
+    for change in listed {
+        for raised in &change.flags {
+            flags.entry(raised.flag).or_default().push((change, raised.why.to_string()));
+        }
+    }
+    if !flags.is_empty() {
+        ui.line(ui.out_palette.paint(Label::Warning, "needs attention"))?;
+    }
+    for (flag, changes) in flags {
+        let gate = if flag.is_gate() { "blocks apply" } else { "for your information" };
+        let name = ui.out_palette.paint(Label::Name, flag.as_str());
+        ui.line(format_args!("  {name} ({gate}): {}", flag.why()))?;
+        for (change, why) in changes.iter().take(limit) {
+            let why = if *why == flag.why() { String::new() } else { format!("   {why}") };
+            ui.line(format_args!("    {}{why}", change.path))?;
+        }
+        more(changes.len(), limit, ui)?;
+    }
+    Ok(())
+}
+
+fn print_unseen(policy: &Policy, survey: &Survey, limit: usize, ui: &mut Ui) -> Result<()> {
+    let mut rows = Vec::new();
+    let (mut hidden, mut redacted) = (0, 0);
+    for finding in &survey.findings {
+        let slash = if finding.is_dir { "/" } else { "" };
+        let what = match &finding.what {
+            Found::Hidden(rule) => {
+                hidden += 1;
+                format!("hidden by {}", rule.id)
+            }
+            Found::Undecided(why) => {
+                hidden += 1;
+                format!("not readable: {why}")
+            }
+            Found::Redacted { spans, .. } => {
+                redacted += 1;
+                let rule = spans.first().map(|s| policy.rule(s.rule).id.to_string()).unwrap_or_default();
+                format!("{} masked by {rule}", count(spans.len(), "value", "values"))
+            }
+        };
+        rows.push(format!("  {}{slash}   {what}", finding.path));
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    ui.line(ui.out_palette.paint(Label::Secret, format!("{hidden} hidden, {redacted} redacted")))?;
+    for row in rows.iter().take(limit) {
+        ui.line(row)?;
+    }
+    more(rows.len(), limit, ui)
+}
