@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use super::json::{ApplyDocument, SCHEMA};
+use super::json::ApplyDocument;
 use super::target::{self, Target};
 use super::ui::{Label, count};
 use super::{CliError, Exit, Result, Ui};
@@ -106,7 +106,7 @@ fn recover(session: crate::session::Session, args: &Args, ui: &mut Ui) -> Result
 
 fn print_plan(plan: &Plan, args: &Args, ui: &mut Ui) -> Result<()> {
     if args.json {
-        return ui.json(&ApplyDocument { schema: SCHEMA, ..ApplyDocument::of_plan(plan) });
+        return ui.json(&ApplyDocument::of_plan(plan));
     }
     let would = plan.applied.iter().filter(|a| !a.implied);
     let heading = count(would.clone().count(), "change would be applied", "changes would be applied");
@@ -141,7 +141,7 @@ fn print_plan(plan: &Plan, args: &Args, ui: &mut Ui) -> Result<()> {
 /// Says what an apply or undo did.
 pub(super) fn print_done(done: &Done, json: bool, ui: &mut Ui) -> Result<()> {
     if json {
-        return ui.json(&ApplyDocument { schema: SCHEMA, ..ApplyDocument::of_done(done) });
+        return ui.json(&ApplyDocument::of_done(done));
     }
     let applied = done.applied.iter().filter(|a| !a.implied).count();
     ui.line(format_args!("{} applied", count(applied, "change", "changes")))?;

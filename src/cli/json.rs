@@ -330,6 +330,7 @@ impl ApplyDocument {
                 .iter()
                 .map(|k| JsonReason { path: (&k.path).into(), reason: k.reason.to_string() })
                 .collect(),
+            schema: SCHEMA,
             ..Self::default()
         }
     }

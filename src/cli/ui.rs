@@ -130,19 +130,9 @@ impl Ui {
         }
     }
 
-    /// Whether a person reads stdout, directly or through the pager.
-    pub(super) fn out_is_terminal(&self) -> bool {
-        self.out_is_terminal
-    }
-
     /// Whether `--quiet` was given.
     pub(super) fn is_quiet(&self) -> bool {
         self.quiet
-    }
-
-    /// Whether `--verbose` was given.
-    pub(super) fn is_verbose(&self) -> bool {
-        self.verbose
     }
 
     /// Sends what follows on stdout through the pager, if a person reads it.
