@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use super::{
-    apply, audit, check, completions, daemon, diff, discard, list, man, mount, remove, status, undo, unmount,
+    apply, audit, check, completions, daemon, diff, discard, doctor, list, man, mount, remove, run, status,
+    undo, unmount,
 };
 
 /// What every help text ends with.
@@ -83,6 +84,8 @@ pub(super) enum Color {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     Mount(mount::Args),
+    Run(run::Args),
+    Enter(run::EnterArgs),
     Unmount(unmount::Args),
     List(list::Args),
     Status(status::Args),
@@ -93,6 +96,7 @@ pub(super) enum Command {
     Remove(remove::Args),
     Audit(audit::Args),
     Check(check::Args),
+    Doctor(doctor::Args),
     Completions(completions::Args),
     Man(man::Args),
     #[command(hide = true)]

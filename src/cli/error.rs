@@ -31,6 +31,8 @@ pub(super) enum Exit {
     NotApplied,
     /// An interrupted apply was found.
     Interrupted,
+    /// The status of the program that was run.
+    Status(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -41,6 +43,7 @@ impl From<Exit> for ExitCode {
             Exit::Usage => 2,
             Exit::NotApplied => 3,
             Exit::Interrupted => 4,
+            Exit::Status(status) => status,
         })
     }
 }
@@ -51,14 +54,6 @@ pub(super) enum CliError {
     /// Stdout cannot be written.
     #[error("the output could not be written")]
     Output(#[source] io::Error),
-    /// What was asked for makes no sense.
-    #[error("{message}")]
-    Usage {
-        /// The sentence.
-        message: String,
-        /// A command to type.
-        hint: String,
-    },
     /// A file of the user's could not be used.
     #[error("could not {action} {}", Escaped::path(.path))]
     Io {
@@ -128,7 +123,7 @@ impl CliError {
 
     fn exit(&self) -> Exit {
         match self {
-            Self::Usage { .. } | Self::NotBelow { .. } => Exit::Usage,
+            Self::NotBelow { .. } => Exit::Usage,
             Self::Session(error) => session_exit(error),
             Self::Apply(error) => apply_exit(error),
             Self::Output(_)
@@ -144,7 +139,6 @@ impl CliError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Output(_) => None,
-            Self::Usage { hint, .. } => Some(hint.clone()),
             Self::Io { path, .. } => Some(format!("ls -ld {}", Escaped::path(path))),
             Self::Lower { path, .. } => Some(format!("look at the permissions of {path}")),
             Self::Undecided { .. } => Some("make it readable, or name it with --hide or --show".to_owned()),

@@ -13,6 +13,7 @@ mod completions;
 mod daemon;
 mod diff;
 mod discard;
+mod doctor;
 mod error;
 mod json;
 mod list;
@@ -23,6 +24,7 @@ mod pager;
 mod progress;
 mod remove;
 mod rules;
+mod run;
 mod status;
 mod target;
 mod ui;
@@ -45,14 +47,16 @@ pub fn main() -> ExitCode {
         Err(error) => return error::usage(&error, args::color_of(&argv)).into(),
     };
     let mut ui = Ui::new(&global);
-    let outcome = run(&command, &mut ui);
+    let outcome = verb(&command, &mut ui);
     let exit = outcome.and_then(|exit| ui.finish().map(|()| exit)).unwrap_or_else(|e| error::report(&e, &ui));
     exit.into()
 }
 
-fn run(command: &Command, ui: &mut Ui) -> Result {
+fn verb(command: &Command, ui: &mut Ui) -> Result {
     match command {
         Command::Mount(args) => mount::run(args, ui),
+        Command::Run(args) => run::run(args, ui),
+        Command::Enter(args) => run::enter(args, ui),
         Command::Unmount(args) => unmount::run(args, ui),
         Command::List(args) => list::run(args, ui),
         Command::Status(args) => status::run(args, ui),
@@ -63,6 +67,7 @@ fn run(command: &Command, ui: &mut Ui) -> Result {
         Command::Remove(args) => remove::run(args, ui),
         Command::Audit(args) => audit::run(args, ui),
         Command::Check(args) => check::run(args, ui),
+        Command::Doctor(args) => doctor::run(args, ui),
         Command::Completions(args) => completions::run(args, ui),
         Command::Man(args) => man::run(args, ui),
         Command::Daemon(args) => Ok(daemon::run(args)),

@@ -95,11 +95,6 @@ impl Palette {
     pub(super) fn style<T: Display>(self, style: Style, text: T) -> Painted<T> {
         Painted { style: if self.0 { style } else { Style::new() }, text }
     }
-
-    /// Whether it has colour.
-    pub(super) fn is_colored(self) -> bool {
-        self.0
-    }
 }
 
 /// Stdout and stderr.

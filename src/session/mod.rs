@@ -35,7 +35,7 @@ pub use name::SessionName;
 pub use options::{PolicyOption, PolicySource};
 pub use record::{MountKind, MountRecord, SessionRecord};
 pub use resolve::{find, resolve};
-pub use run::{Outcome, RunError, RunRequest, enter, run};
+pub use run::{Ended, Outcome, RunError, RunRequest, enter, run};
 pub use state::{Config, ConfigDir, StateDir};
 pub use store::{Layers, Session, SessionState};
 pub use unmount::{Holder, Unmounted, holders, unmount};
