@@ -158,6 +158,9 @@ impl Judge {
         }
         match verdict.action {
             PathAction::Hide => self.hidden_by(&verdict),
+            PathAction::Redact(format) if kind == Kind::File && format.is_credential_store() => {
+                self.hidden_by(&verdict)
+            }
             PathAction::Gate if kind == Kind::File => match self.gate(path, stat, &verdict) {
                 Ok(true) => self.hidden_by(&verdict),
                 Ok(false) => EntryVerdict::Shown(verdict),
@@ -320,4 +323,26 @@ fn hidden(id: &str, why: &str) -> EntryVerdict {
         why: why.into(),
         origin: Origin::BuiltIn,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_file_that_no_parser_masks_is_hidden() {
+        let dir = tempfile::tempdir().unwrap();
+        let judge = |name: &str| {
+            std::fs::write(dir.path().join(name), "value = something\n").unwrap();
+            let lower = Arc::new(LowerDir::open(dir.path()).unwrap());
+            let judge = Judge::new(lower, Arc::new(Policy::builtin()), [0; 32], Vec::new());
+            judge.whole_path(&RelPath::parse(name).unwrap()).unwrap().is_hidden()
+        };
+        for name in [".npmrc", ".pypirc", ".netrc", "wg0.conf", ".envrc"] {
+            assert!(judge(name), "{name} is shown");
+        }
+        for name in ["main.rs", "docker-compose.yml", "requirements.txt", ".env.example"] {
+            assert!(!judge(name), "{name} is hidden");
+        }
+    }
 }

@@ -183,6 +183,44 @@ pub enum Format {
     Http,
 }
 
+impl Format {
+    /// Whether files of this format are there to hold credentials. Their values cannot be told from harmless text without parsing
+    /// them, so while no parser masks them such a file is hidden whole.
+    #[must_use]
+    pub fn is_credential_store(self) -> bool {
+        match self {
+            Self::Dotenv
+            | Self::Ini
+            | Self::Netrc
+            | Self::Npmrc
+            | Self::Pypirc
+            | Self::DockerConfig
+            | Self::Kubeconfig
+            | Self::Pgpass
+            | Self::Hcl => true,
+            Self::Text
+            | Self::Pem
+            | Self::UrlUserinfo
+            | Self::GitConfig
+            | Self::Json
+            | Self::Yaml
+            | Self::Toml
+            | Self::Xml
+            | Self::Properties
+            | Self::Shell
+            | Self::Php
+            | Self::Python
+            | Self::Ruby
+            | Self::Javascript
+            | Self::Dockerfile
+            | Self::Sql
+            | Self::Code
+            | Self::Conf
+            | Self::Http => false,
+        }
+    }
+}
+
 /// A path's judgement and the rule that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PathVerdict {
