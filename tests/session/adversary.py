@@ -61,6 +61,8 @@ def door(name, attempt):
         os.close(read)
         try:
             verdict = "OPEN" if attempt() else "shut"
+        except (NameError, TypeError, AttributeError, ValueError, KeyError) as e:
+            verdict = "OPEN for all we know: the attempt is broken: %r" % e
         except BaseException as e:
             verdict = "shut (%s)" % e
         os.write(write, verdict.encode()[:400])
@@ -157,6 +159,14 @@ door("moving the workspace's parent away", moved_parent)
 
 # ------------------------------------------------------------------ /proc
 
+def inherited(number):
+    try:
+        fd = os.open(os.path.basename(hidden), os.O_RDONLY, dir_fd=number)
+    except OSError:
+        return False
+    return canary in os.read(fd, 1 << 20)
+
+
 door("every process's root", lambda: any(reads(p + hidden) for p in glob.glob("/proc/[0-9]*/root")))
 door("every process's cwd", lambda: any(reads(p + "/" + os.path.basename(hidden)) for p in glob.glob("/proc/[0-9]*/cwd")))
 door("every process's descriptors", lambda: any(reads(p) or reads(p + "/" + os.path.basename(hidden)) for p in glob.glob("/proc/[0-9]*/fd/*")))
@@ -165,14 +175,6 @@ door("the daemon in /proc", lambda: any(os.path.exists("/proc/%d/fd" % p) and op
 door("the kernel's memory", lambda: os.open("/proc/kcore", os.O_RDONLY) >= 0)
 door("a core pattern", lambda: os.open("/proc/sys/kernel/core_pattern", os.O_WRONLY) >= 0)
 door("magic system request", lambda: os.open("/proc/sysrq-trigger", os.O_WRONLY) >= 0)
-
-
-def inherited(number):
-    try:
-        fd = os.open(os.path.basename(hidden), os.O_RDONLY, dir_fd=number)
-    except OSError:
-        return False
-    return canary in os.read(fd, 1 << 20)
 
 
 def memory(pid):

@@ -34,6 +34,7 @@ const TESTS: &[Test] = &[
     ("the_workspace_at_its_own_path", runs::the_workspace_at_its_own_path),
     ("the_exit_status", runs::the_exit_status),
     ("signals", runs::signals),
+    ("a_person_at_a_terminal", runs::a_person_at_a_terminal),
     ("exposing", runs::exposing),
     ("several_workspaces", runs::several_workspaces),
     ("entering", runs::entering),

@@ -62,6 +62,16 @@ pub fn signals(uid: u32) {
     until("the daemon ends", || text(&world.scrubfs("list").output().unwrap()).contains("repo unmounted"));
 }
 
+/// Job control, keys and the window's size, by `terminal.py`.
+pub fn a_person_at_a_terminal(uid: u32) {
+    let world = World::new(uid);
+    let script = world.path("out/terminal.py");
+    fs::write(&script, include_str!("terminal.py")).unwrap();
+    let mut person = world.command("/usr/bin/python3".as_ref());
+    let output = person.arg(&script).arg(world.path("helper")).output().unwrap();
+    assert!(output.status.success() && text(&output).contains("all as without it"), "{}", text(&output));
+}
+
 /// Exposing gives one entry back; the rest of the directory stays away.
 pub fn exposing(uid: u32) {
     let world = World::new(uid);

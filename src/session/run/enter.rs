@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
-use super::outside::{Terminal, stop_too};
+use super::outside::Terminal;
 use super::wire::Said;
 use super::{Ended, RunError, init};
 use crate::session::record::start_time;
@@ -54,12 +54,16 @@ pub fn enter(session: &Session, command: &[OsString]) -> Result<Ended, SessionEr
     }
     sys::drop_privileges().map_err(step("giving up privileges"))?;
     sys::forbid_terminal_injection().map_err(step("keeping the terminal's input"))?;
-    let ended = start_and_wait(command, &signals)?;
+    let ended = start_and_wait(command, &signals, &terminal)?;
     terminal.restore();
     Ok(ended)
 }
 
-fn start_and_wait(command: &[OsString], signals: &SignalQueue) -> Result<Ended, RunError> {
+fn start_and_wait(
+    command: &[OsString],
+    signals: &SignalQueue,
+    terminal: &Terminal,
+) -> Result<Ended, RunError> {
     let child = match init::start(command, signals) {
         Ok(child) => child,
         Err((status, why)) => return Ok(Ended { status, signal: None, not_started: Some(why) }),
@@ -73,7 +77,7 @@ fn start_and_wait(command: &[OsString], signals: &SignalQueue) -> Result<Ended, 
         };
         match received {
             Some(received) if received.signal == Signal::CHILD => {
-                if let Some(ended) = look(pid) {
+                if let Some(ended) = look(pid, terminal) {
                     return Ok(ended);
                 }
             }
@@ -87,13 +91,13 @@ fn start_and_wait(command: &[OsString], signals: &SignalQueue) -> Result<Ended, 
     }
 }
 
-fn look(pid: Pid) -> Option<Ended> {
+fn look(pid: Pid, terminal: &Terminal) -> Option<Ended> {
     let options = WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED;
     while let Ok(Some((_, status))) = waitpid(Some(pid), options) {
         match init::what_became(status) {
             Some(Said::Exited(status)) => return Some(Ended { status, signal: None, not_started: None }),
             Some(Said::Killed(signal)) => return Some(Ended::killed(signal)),
-            Some(Said::Stopped(_)) => stop_too(),
+            Some(Said::Stopped(_)) => terminal.stop_too(),
             Some(_) | None => {}
         }
     }

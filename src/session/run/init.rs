@@ -42,6 +42,11 @@ pub(super) fn inside(plan: &Plan, line: &Line, signals: &SignalQueue) -> u8 {
         Err((status, why)) => return tell(line, &Said::NotStarted(status, why)),
     };
     let Some(pid) = Pid::from_raw(program.id().cast_signed()) else { return 1 };
+    // The program stays in the caller's process group, so keys and the shell's job control reach it. This process leaves it: what is
+    // sent to the group outside passes on in its own time, after it has seen to the terminal.
+    if rustix::process::setpgid(None, None).is_err() {
+        return 1;
+    }
     // Lets outside name a process in the namespaces to whoever enters them; where there are no pidfds, nobody can.
     let handle = pidfd_open(pid, PidfdFlags::empty()).ok();
     if line.say(&Said::Started, handle.as_ref().map(|h| h.as_fd())).is_err() {

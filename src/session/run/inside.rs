@@ -164,8 +164,8 @@ fn put(cover: &Cover, blank: &Blank) -> Result<(), RunError> {
     let at = cover.at();
     let place = match refer(at) {
         Ok(place) => place,
-        // Hidden in merged, which is as good as covered.
-        Err(errno) if sys::is_absent(errno) => return Ok(()),
+        // Hidden in merged, which is as good as covered; or out of this user's reach, and so out of the program's, which may less.
+        Err(errno) if sys::is_absent(errno) || errno == Errno::ACCESS => return Ok(()),
         Err(errno) => return Err(step("looking at", at)(errno)),
     };
     let is_dir = || sys::stat_fd(place.as_fd()).map_or(true, |stat| stat.is_dir());

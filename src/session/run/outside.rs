@@ -40,7 +40,7 @@ pub(super) fn supervise(plan: &Plan, daemons: &mut [Daemon]) -> Result<Ended, Se
     let ended = match begin(&ours, daemons)? {
         Begun::Runs(program) => {
             note(&sessions, program);
-            relay(&ours, &signals, child)?
+            relay(&ours, &signals, child, &terminal)?
         }
         Begun::Not(ended) => ended,
     };
@@ -177,7 +177,7 @@ fn pid_of(pidfd: &OwnedFd) -> Option<i32> {
 }
 
 /// Passes signals on, and stops and goes on with the program, until it ends.
-fn relay(line: &Line, signals: &SignalQueue, first: Pid) -> Result<Ended, SessionError> {
+fn relay(line: &Line, signals: &SignalQueue, first: Pid, terminal: &Terminal) -> Result<Ended, SessionError> {
     loop {
         let mut fds = [PollFd::new(line, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
         match poll(&mut fds, None) {
@@ -199,7 +199,7 @@ fn relay(line: &Line, signals: &SignalQueue, first: Pid) -> Result<Ended, Sessio
             None => return Ok(Ended { status: 128 + 9, signal: Some(9), not_started: None }),
             Some((Said::Exited(status), _)) => return Ok(Ended { status, signal: None, not_started: None }),
             Some((Said::Killed(signal), _)) => return Ok(Ended::killed(signal)),
-            Some((Said::Stopped(_), _)) => stop_too(),
+            Some((Said::Stopped(_), _)) => terminal.stop_too(),
             Some(_) => {}
         }
     }
@@ -211,29 +211,45 @@ fn pass_on(to: Pid, signal: Signal) {
     }
 }
 
-/// Stops this process, so that the shell that waits for it takes the terminal back; it goes on when the shell says so, and the
-/// SIGCONT is passed on.
-pub(super) fn stop_too() {
-    pass_on(rustix::process::getpid(), Signal::STOP);
-}
-
 /// The terminal's foreground process group, to be given back: an interactive shell inside takes it.
 pub(super) struct Terminal {
-    own: Option<Pid>,
+    own: Pid,
+    at_start: Option<Pid>,
 }
 
 impl Terminal {
     pub(super) fn remember() -> Self {
-        let own = rustix::process::getpgrp();
-        let foreground = rustix::termios::tcgetpgrp(rustix::stdio::stdin());
-        Self { own: foreground.is_ok_and(|group| group == own).then_some(own) }
+        Self { own: rustix::process::getpgrp(), at_start: Self::foreground() }
     }
 
-    /// SIGTTOU is blocked here, so the terminal can be taken from the background.
+    fn foreground() -> Option<Pid> {
+        rustix::termios::tcgetpgrp(rustix::stdio::stdin()).ok()
+    }
+
+    /// SIGTTOU is blocked here, so the terminal can be given away from the background.
+    fn give_to(group: Pid) {
+        if let Err(errno) = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), group) {
+            tracing::debug!(%errno, "the terminal is not given away");
+        }
+    }
+
+    /// Gives the terminal back to the caller's group, if it had it.
     pub(super) fn restore(&self) {
-        let Some(own) = self.own else { return };
-        if let Err(errno) = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), own) {
-            tracing::debug!(%errno, "the terminal is not given back");
+        if self.at_start == Some(self.own) {
+            Self::give_to(self.own);
+        }
+    }
+
+    /// Stops this process as the program was, so that the shell that waits for it takes the terminal back. It goes on when the shell says
+    /// so, and the SIGCONT is passed on then. A program that had taken the terminal for a group of its own, as an interactive shell does,
+    /// finds it again: the shell outside gave it to this process's group.
+    pub(super) fn stop_too(&self) {
+        let before = Self::foreground();
+        pass_on(rustix::process::getpid(), Signal::STOP);
+        if let Some(group) = before.filter(|group| *group != self.own)
+            && Self::foreground() == Some(self.own)
+        {
+            Self::give_to(group);
         }
     }
 }
