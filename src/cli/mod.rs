@@ -1,6 +1,6 @@
 //! The commands, one file a verb. This is the only module that prints: data goes to stdout, talk to stderr, and an error is one
-//! sentence with its causes and a command to type ([`error`]). It promises the exit codes of [`Exit`] and JSON documents
-//! with a schema ([`json`]). It refuses to decide anything: what is secret, what changed and what may be written is asked
+//! sentence with its causes and a command to type (`error.rs`). It promises the exit codes of `Exit` and JSON documents
+//! with a schema (`json.rs`). It refuses to decide anything: what is secret, what changed and what may be written is asked
 //! of the modules below.
 
 use std::process::ExitCode;

@@ -126,7 +126,7 @@ impl BaseStore {
         Ok(())
     }
 
-    /// Keeps content for a later merge; content over [`CONTENT_MAX`] is not kept.
+    /// Keeps content for a later merge; content over 1 MiB is not kept.
     ///
     /// # Errors
     /// Any IO error.

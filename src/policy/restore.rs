@@ -1,6 +1,9 @@
-//! The way back: how an edited file gets its secrets back.
+//! The way back: an edited file gets the real values where its masks are still whole, wherever they moved to. A mask that was cut or
+//! edited is damage, named by its line and never guessed; one that is gone without a trace was removed. Two values whose masks
+//! look alike cannot be told apart, which is damage too.
 
-use super::{Masks, RuleId};
+use super::RuleId;
+use super::redact::{Mask, Masks};
 
 /// What [`restore`] made of an edited file.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,19 +19,160 @@ pub struct Restored {
 }
 
 impl std::fmt::Debug for Restored {
-    /// The bytes stay out.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Restored")
-            .field("restored", &self.restored)
-            .field("removed", &self.removed)
-            .field("damaged", &self.damaged)
-            .finish_non_exhaustive()
+        let Self { bytes, restored, removed, damaged } = self;
+        let len = bytes.len();
+        write!(
+            f,
+            "Restored {{ len: {len}, restored: {restored}, removed: {removed:?}, damaged: {damaged:?} }}"
+        )
     }
 }
 
-/// Puts the original values back into an edited file, wherever a mask is still there, moved, duplicated or re-indented.
+/// Shorter masks are no better than common text: their line must be as it was.
+const UNIQUE: usize = 12;
+
+/// So many bytes of a mask's beginning or end betray that the rest was cut or edited.
+const TRACE: usize = 8;
+
+/// Puts the original values back into an edited file. `original` is the file that the masks were made for.
 #[must_use]
-pub fn restore(_original: &[u8], masks: &Masks, edited: &[u8]) -> Restored {
-    let damaged = if masks.is_empty() { Vec::new() } else { vec![1] };
-    Restored { bytes: edited.to_vec(), restored: 0, removed: Vec::new(), damaged }
+pub fn restore(original: &[u8], masks: &Masks, edited: &[u8]) -> Restored {
+    let mut masked = original.to_vec();
+    masks.overlay(0, &mut masked);
+    let mut found: Vec<(usize, &Mask, &[u8])> = Vec::new();
+    let (mut removed, mut damaged, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+    for mask in &masks.0 {
+        let Some(value) = value_of(original, mask) else {
+            damaged.push(1);
+            continue;
+        };
+        let twin = |m: &&Mask| m.bytes == mask.bytes && value_of(original, m) != Some(value);
+        let places = if mask.bytes.len() >= UNIQUE {
+            find_all(edited, &mask.bytes)
+        } else {
+            by_line(&masked, mask, edited)
+        };
+        if !places.is_empty() && mask.bytes.len() >= UNIQUE && masks.0.iter().any(|m| twin(&m)) {
+            damaged.extend(places.iter().map(|at| line_of(edited, *at)));
+        } else if !places.is_empty() {
+            found.extend(places.into_iter().map(|at| (at, mask, value)));
+        } else {
+            lost.push(mask);
+        }
+    }
+    found.sort_by_key(|(at, mask, _)| (*at, mask.start));
+    // Equal values have one mask, and each of its places is found once for each of them.
+    found.dedup_by_key(|(at, _, _)| *at);
+    let mut bytes = edited.to_vec();
+    for (at, _, value) in &found {
+        if let Some(place) = bytes.get_mut(*at..at + value.len()) {
+            place.copy_from_slice(value);
+        }
+    }
+    // Masks begin alike, so traces are looked for only where no whole mask stands.
+    let mut rest = edited.to_vec();
+    for (at, mask, _) in &found {
+        if let Some(place) = rest.get_mut(*at..at + mask.bytes.len()) {
+            place.fill(0);
+        }
+    }
+    for mask in lost {
+        match trace(&rest, mask) {
+            Some(at) => damaged.push(line_of(edited, at)),
+            None => removed.push(mask.rule),
+        }
+    }
+    damaged.sort_unstable();
+    damaged.dedup();
+    Restored { bytes, restored: found.len(), removed, damaged }
+}
+
+fn value_of<'o>(original: &'o [u8], mask: &Mask) -> Option<&'o [u8]> {
+    let start = usize::try_from(mask.start).ok()?;
+    original.get(start..start.checked_add(mask.bytes.len())?)
+}
+
+fn find_all(text: &[u8], what: &[u8]) -> Vec<usize> {
+    memchr::memmem::find_iter(text, what).collect()
+}
+
+/// The places of a short mask: where its whole line stands as it was, if it stands once.
+fn by_line(masked: &[u8], mask: &Mask, edited: &[u8]) -> Vec<usize> {
+    let start = usize::try_from(mask.start).unwrap_or(usize::MAX);
+    let end = start.saturating_add(mask.bytes.len());
+    let (Some(before), Some(after)) = (masked.get(..start), masked.get(end..)) else { return Vec::new() };
+    let from = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+    let to = after.iter().position(|b| *b == b'\n').map_or(masked.len(), |at| end + at);
+    let line = masked.get(from..to).unwrap_or_default();
+    let is_line = |at: &usize| {
+        let begins = *at == 0 || edited.get(at - 1) == Some(&b'\n');
+        begins && edited.get(at + line.len()).is_none_or(|b| *b == b'\n')
+    };
+    match find_all(edited, line).into_iter().filter(is_line).collect::<Vec<_>>().as_slice() {
+        [at] => vec![at + (start - from)],
+        _ => Vec::new(),
+    }
+}
+
+/// Where a part of a mask is left although the whole is not. Of a short mask any rest is a part.
+fn trace(edited: &[u8], mask: &Mask) -> Option<usize> {
+    let len = mask.bytes.len().min(TRACE);
+    let head = mask.bytes.get(..len)?;
+    let tail = mask.bytes.get(mask.bytes.len() - len..)?;
+    let middle = mask.bytes.len() / 2;
+    let middle = mask.bytes.get(middle.saturating_sub(len / 2)..middle + len / 2).filter(|m| m.len() >= 4);
+    let parts = [Some(head), Some(tail), middle];
+    parts.into_iter().flatten().find_map(|part| memchr::memmem::find(edited, part))
+}
+
+fn line_of(text: &[u8], at: usize) -> usize {
+    1 + text.get(..at).unwrap_or_default().iter().filter(|b| **b == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Masker, Span};
+    use super::*;
+
+    const ORIGINAL: &[u8] = b"a = \"Zx81kQpLmN44vRt0Yw\"\nb = \"Qq92jWsDfG55hBn1Ux\"\npin = 4711\n";
+
+    fn masked() -> (Masks, Vec<u8>) {
+        let spans =
+            [(5, 18), (30, 18), (56, 4)].map(|(start, len)| Span { start, len, rule: RuleId(start as u32) });
+        let masks = Masker::new([3; 32]).mask(ORIGINAL, 0, &spans);
+        let mut text = ORIGINAL.to_vec();
+        masks.overlay(0, &mut text);
+        (masks, text)
+    }
+
+    #[test]
+    fn masks_that_moved_and_were_doubled_come_back() {
+        let (masks, text) = masked();
+        assert_eq!(restore(ORIGINAL, &masks, &text).bytes, ORIGINAL);
+        let text = String::from_utf8(text).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let edited = format!("# top\n    {}\n{}\n{}\n{}\n", lines[1], lines[0], lines[2], lines[1]);
+        let back = restore(ORIGINAL, &masks, edited.as_bytes());
+        let wanted = "# top\n    b = \"Qq92jWsDfG55hBn1Ux\"\na = \"Zx81kQpLmN44vRt0Yw\"\npin = 4711\nb = \"Qq92jWsDfG55hBn1Ux\"\n";
+        assert_eq!(String::from_utf8(back.bytes.clone()).unwrap(), wanted);
+        assert_eq!((back.restored, back.removed.len(), back.damaged.len()), (4, 0, 0));
+        assert!(!format!("{back:?}").contains("Zx81"));
+    }
+
+    #[test]
+    fn a_removed_mask_is_told_and_a_damaged_one_named_by_its_line() {
+        let (masks, text) = masked();
+        let text = String::from_utf8(text).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let gone = restore(ORIGINAL, &masks, format!("{}\n{}\n", lines[1], lines[2]).as_bytes());
+        assert_eq!((gone.removed, gone.damaged), (vec![RuleId(5)], vec![]));
+        for at in 5..22 {
+            let mut cut = text.clone().into_bytes();
+            cut[at] = b'!';
+            assert_eq!(restore(ORIGINAL, &masks, &cut).damaged, [1], "byte {at}");
+        }
+        let pin = text.replace("pin = ", "pin: ");
+        assert_eq!(restore(ORIGINAL, &masks, pin.as_bytes()).damaged, [3]);
+    }
 }
