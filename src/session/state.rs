@@ -192,6 +192,15 @@ pub(super) fn make_private_dir(dir: &Path) -> Result<(), SessionError> {
 
 /// Replaces a file of ours in one step; what was there stays until the new content is on disk.
 pub(super) fn write_private(file: &Path, content: &[u8]) -> Result<(), SessionError> {
+    replace(file, content, true)
+}
+
+/// As [`write_private`] for what means nothing any more after a loss of power, so it need not wait for the disk.
+pub(super) fn write_volatile(file: &Path, content: &[u8]) -> Result<(), SessionError> {
+    replace(file, content, false)
+}
+
+fn replace(file: &Path, content: &[u8], durable: bool) -> Result<(), SessionError> {
     // Two processes may write the same file at once, so each has its own temporary name.
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let temp = file.with_file_name(format!(".{name}.{}.new", std::process::id()));
@@ -199,7 +208,9 @@ pub(super) fn write_private(file: &Path, content: &[u8]) -> Result<(), SessionEr
         let mut out =
             fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
         out.write_all(content)?;
-        out.sync_all()?;
+        if durable {
+            out.sync_all()?;
+        }
         fs::rename(&temp, file)
     };
     write().map_err(SessionError::io("write", file))

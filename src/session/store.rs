@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::mounts::{SOURCE_PREFIX, mount_table, mounted_at};
 use super::record::{FORMAT, MountKind, MountRecord, SessionRecord};
-use super::state::{read_toml, write_private};
+use super::state::{read_toml, write_volatile};
 use super::{ConfigDir, Hold, PolicySource, SessionError, SessionLock, SessionName, lock};
 use crate::judge::Judge;
 use crate::layer::{BaseStore, LowerDir, UpperDir};
@@ -206,7 +206,7 @@ impl Session {
             problem: e.to_string(),
             hint: "report this".to_owned(),
         })?;
-        write_private(&file, text.as_bytes())
+        write_volatile(&file, text.as_bytes())
     }
 
     pub(super) fn clear_mount_record(&self) -> Result<(), SessionError> {
@@ -222,14 +222,23 @@ impl Session {
     /// # Errors
     /// As [`Session::mount_record`]; [`SessionError::Io`] for the lock or the table of mounts.
     pub fn state(&self) -> Result<SessionState, SessionError> {
-        let record = self.mount_record()?;
         if lock::is_held(&self.lock_path())? {
             // A lock without a record is held by a daemon that begins, or by an apply of an unmounted session.
-            return Ok(record.map_or(SessionState::Unmounted, |r| SessionState::Mounted {
+            return Ok(self.mount_record()?.map_or(SessionState::Unmounted, |r| SessionState::Mounted {
                 kind: r.kind,
                 mountpoint: r.mountpoint,
             }));
         }
+        self.state_without_daemon()
+    }
+
+    /// The state where nobody serves the session, or only the caller could. A record that was damaged then, say by a loss of power,
+    /// means nothing any more.
+    fn state_without_daemon(&self) -> Result<SessionState, SessionError> {
+        let record = self.mount_record().unwrap_or_else(|error| {
+            tracing::warn!(%error, "an old mount record is ignored");
+            None
+        });
         let mountpoint = record.map_or_else(|| self.default_mountpoint(), |r| r.mountpoint);
         Ok(if self.is_mounted_at(&mountpoint)? {
             SessionState::Stale { mountpoint }
@@ -321,7 +330,11 @@ impl Session {
     }
 
     pub(super) fn save_policy(&self, source: &PolicySource) -> Result<(), SessionError> {
-        source.save(&self.policy_path())
+        // Mostly it is the same as last time; then the disk is not waited for.
+        match self.saved_policy() {
+            Ok(Some(saved)) if saved == *source => Ok(()),
+            Ok(_) | Err(_) => source.save(&self.policy_path()),
+        }
     }
 
     /// Follows a workspace that was moved: it was found by its identity at another path.
@@ -339,7 +352,7 @@ impl Session {
         let Some(lock) = self.lock()? else {
             return Err(SessionError::InUse { name: self.record.name.clone(), pid: None });
         };
-        if let SessionState::Stale { mountpoint } = self.unlocked_state()? {
+        if let SessionState::Stale { mountpoint } = self.state_without_daemon()? {
             return Err(SessionError::StaleMount { name: self.record.name.clone(), mountpoint });
         }
         let sessions = self.dir.parent().unwrap_or(&self.dir);
@@ -347,15 +360,5 @@ impl Session {
         fs::rename(&self.dir, &gone).map_err(SessionError::io("remove", &self.dir))?;
         drop(lock);
         super::create::delete(sessions, &gone)
-    }
-
-    /// The state as the holder of the lock sees it.
-    fn unlocked_state(&self) -> Result<SessionState, SessionError> {
-        let mountpoint = self.mount_record()?.map_or_else(|| self.default_mountpoint(), |r| r.mountpoint);
-        Ok(if self.is_mounted_at(&mountpoint)? {
-            SessionState::Stale { mountpoint }
-        } else {
-            SessionState::Unmounted
-        })
     }
 }

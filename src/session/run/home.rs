@@ -3,6 +3,7 @@
 //! to a bounded depth, so that the time does not grow with the home directory.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,49 @@ const ENTRIES: usize = 20_000;
 /// One component of a pattern.
 #[derive(Debug, Clone)]
 enum Part {
-    Name(GlobMatcher),
+    Name(Shape),
     Any,
+}
+
+/// What a name looks like, case ignored. Few patterns need a real glob, and one is dear to compile: hundreds would be felt at each start.
+#[derive(Debug, Clone)]
+enum Shape {
+    /// Literals with `*` between them; a single one is a plain name.
+    Stars(Vec<String>),
+    Glob(GlobMatcher),
+}
+
+impl Shape {
+    fn parse(text: &str) -> Option<Self> {
+        if text.contains(['?', '[', '\\']) {
+            let mut glob = GlobBuilder::new(text);
+            glob.case_insensitive(true).literal_separator(true).backslash_escape(true);
+            return glob.build().ok().map(|g| Self::Glob(g.compile_matcher()));
+        }
+        Some(Self::Stars(text.to_lowercase().split('*').map(str::to_owned).collect()))
+    }
+
+    /// `folded` is the name in lower case, where it is UTF-8.
+    fn is_match(&self, name: &OsStr, folded: &str) -> bool {
+        match self {
+            Self::Glob(glob) => glob.is_match(Path::new(name)),
+            Self::Stars(parts) => stars(parts, folded),
+        }
+    }
+}
+
+/// The first literal begins the name, the last ends it, and the others follow each other between.
+fn stars(parts: &[String], name: &str) -> bool {
+    let Some((first, rest)) = parts.split_first() else { return name.is_empty() };
+    let Some((last, middle)) = rest.split_last() else { return name == first };
+    let Some(mut left) = name.strip_prefix(first.as_str()) else { return false };
+    for part in middle {
+        match left.find(part.as_str()) {
+            Some(at) => left = left.get(at + part.len()..).unwrap_or_default(),
+            None => return false,
+        }
+    }
+    left.ends_with(last.as_str())
 }
 
 /// Existing paths beneath `home` that hold credentials, absolute; none lies beneath another. Links are not resolved.
@@ -71,22 +113,23 @@ fn walk(dir: &Path, patterns: &[&[Part]], depth: usize, found: &mut BTreeSet<Pat
             return;
         }
         let name = entry.file_name();
+        let folded = name.to_string_lossy().to_lowercase();
         let mut beneath: Vec<&[Part]> = Vec::new();
         for pattern in patterns {
             match pattern {
-                [Part::Name(glob)] if glob.is_match(Path::new(&name)) => {
+                [Part::Name(shape)] if shape.is_match(&name, &folded) => {
                     found.insert(entry.path());
                 }
                 // All that is beneath, and so the directory.
-                [Part::Name(glob), Part::Any] if glob.is_match(Path::new(&name)) => {
+                [Part::Name(shape), Part::Any] if shape.is_match(&name, &folded) => {
                     found.insert(entry.path());
                 }
-                [Part::Name(glob), rest @ ..] if !rest.is_empty() && glob.is_match(Path::new(&name)) => {
+                [Part::Name(shape), rest @ ..] if !rest.is_empty() && shape.is_match(&name, &folded) => {
                     beneath.push(rest);
                 }
                 [Part::Any, rest @ ..] => {
-                    if let [Part::Name(glob)] = rest
-                        && glob.is_match(Path::new(&name))
+                    if let [Part::Name(shape)] = rest
+                        && shape.is_match(&name, &folded)
                     {
                         found.insert(entry.path());
                     }
@@ -113,9 +156,7 @@ fn parse(text: &str) -> Option<Vec<Part>> {
             if part == "**" {
                 return Some(Part::Any);
             }
-            let mut glob = GlobBuilder::new(part);
-            glob.case_insensitive(true).literal_separator(true).backslash_escape(true);
-            glob.build().ok().map(|g| Part::Name(g.compile_matcher()))
+            Shape::parse(part).map(Part::Name)
         })
         .collect()
 }
@@ -153,6 +194,31 @@ fn expand(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shapes() {
+        let fits = |shape: &str, name: &str| {
+            Shape::parse(shape).unwrap().is_match(OsStr::new(name), &name.to_lowercase())
+        };
+        for (shape, name) in [
+            (".SSH", ".ssh"),
+            (".ssh", ".SSH"),
+            ("*", "x"),
+            ("a*", "a"),
+            ("*b", "AB"),
+            ("a*b*c", "axxbc"),
+            ("id_?sa", "ID_RSA"),
+            ("core.[0-9]*", "core.7"),
+            ("a**b", "ab"),
+        ] {
+            assert!(fits(shape, name), "{shape} {name}");
+        }
+        for (shape, name) in
+            [(".ssh", ".sshx"), ("a*b", "ab1"), ("ab*ba", "aba"), ("a*b*c", "acb"), ("", "x")]
+        {
+            assert!(!fits(shape, name), "{shape} {name}");
+        }
+    }
 
     #[test]
     fn braces() {
