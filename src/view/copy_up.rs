@@ -41,7 +41,7 @@ impl View {
             return self.copy_up_dir(ns, node);
         }
         if node.is_unlinked() {
-            return self.copy_up_unlinked(node, keep);
+            return self.copy_up_unlinked(ns, node, keep);
         }
         let path = node.path()?;
         let (parent, _) = node.first_name().ok_or(Errno::NOENT)?;
@@ -218,9 +218,15 @@ impl View {
     }
 
     /// A file without a name that is written to lives on in an inode of upper's file system without a name.
-    fn copy_up_unlinked(&self, node: &Arc<Node>, keep: Option<u64>) -> Result<()> {
+    fn copy_up_unlinked(&self, ns: &Exclusive<'_>, node: &Arc<Node>, keep: Option<u64>) -> Result<()> {
         let gone = node.gone().ok_or(Errno::STALE)?;
         let (Some(held), Some(verdict)) = (gone.held, node.lower()) else { return Err(Errno::STALE) };
+        if let Some(other) = self.lower_names_left(&gone.stat).into_iter().next() {
+            // Under a name that the kernel does not know the file is still there: that is what is written to.
+            self.copy_up_unknown(ns, &other, (&sys::stat_fd(held.as_fd())?, &verdict))?;
+            node.set_held(Arc::new(sys::open_path(self.upper.as_fd(), &other)?));
+            return Ok(());
+        }
         let file = File::from(sys::reopen(held.as_fd(), OFlags::RDONLY)?);
         let staged = self.upper.stage_file()?;
         let copied = self.try_copy(&file, &staged, &verdict, keep).map_err(undecided_errno);

@@ -187,12 +187,11 @@ impl View {
 
     /// Takes back `count` lookups of a node; at none left it is forgotten, with all it held.
     pub fn forget(&self, id: NodeId, count: u64) {
-        if let Some(node) = self.table.forget(id, count) {
+        for id in self.table.forget(id, count) {
             self.files.drop_node(id);
             self.dirs.drop_node(id);
             self.listings.forget(id);
             self.watch.forget(id);
-            drop(node);
         }
     }
 

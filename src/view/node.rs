@@ -49,6 +49,9 @@ pub(super) struct Node {
     pub(super) id: NodeId,
     pub(super) kind: FileType,
     lookups: AtomicU64,
+    /// How many names of other nodes are in this directory: it is kept for them when the kernel has forgotten it, because the kernel
+    /// may keep an inode longer than the directory that it was found in.
+    children: AtomicU64,
     version: AtomicU64,
     state: Mutex<State>,
 }
@@ -85,7 +88,8 @@ impl Node {
     fn new(id: NodeId, kind: FileType, made: Made) -> Self {
         let Made { backing, born, upper, lower } = made;
         let state = State { backing, born, upper, lower, names: Vec::new(), gone: None };
-        Self { id, kind, lookups: AtomicU64::new(0), version: AtomicU64::new(0), state: Mutex::new(state) }
+        let (lookups, children, version) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        Self { id, kind, lookups, children, version, state: Mutex::new(state) }
     }
 
     pub(super) fn is_dir(&self) -> bool {
@@ -158,35 +162,43 @@ impl Node {
     }
 
     /// A directory has one name; a file may have several, and the newest known comes first.
-    pub(super) fn add_name(&self, parent: &Arc<Self>, name: &Name) {
+    fn add_name(&self, parent: &Arc<Self>, name: &Name) -> Vec<Arc<Self>> {
         let mut state = self.state.lock();
-        if state.names.first().is_some_and(|(p, n)| p.id == parent.id && n == name) {
-            return;
-        }
-        if self.is_dir() {
-            state.names.clear();
-        } else {
-            state.names.retain(|(p, n)| p.id != parent.id || n != name);
-        }
-        state.names.insert(0, (Arc::clone(parent), name.clone()));
         state.gone = None;
+        if state.names.first().is_some_and(|(p, n)| Arc::ptr_eq(p, parent) && n == name) {
+            return Vec::new();
+        }
+        let is_dir = self.is_dir();
+        let old = take(&mut state.names, |(p, n)| is_dir || (p.id == parent.id && n == name));
+        state.names.insert(0, (Arc::clone(parent), name.clone()));
+        parent.children.fetch_add(1, Ordering::AcqRel);
+        old
     }
 
     /// Takes a name away; with the last one the object is gone.
-    pub(super) fn remove_name(&self, parent: NodeId, name: &Name, gone: Gone) {
+    fn remove_name(&self, parent: NodeId, name: &Name, gone: Gone) -> Vec<Arc<Self>> {
         let mut state = self.state.lock();
-        state.names.retain(|(p, n)| p.id != parent || n != name);
+        let old = take(&mut state.names, |(p, n)| p.id == parent && n == name);
         if state.names.is_empty() {
             state.gone = Some(gone);
         }
+        old
     }
 
     /// Takes a name away that the object is known to have lost to another one.
-    pub(super) fn drop_name(&self, parent: NodeId, name: &Name) {
+    fn drop_name(&self, parent: NodeId, name: &Name) -> Vec<Arc<Self>> {
         let mut state = self.state.lock();
-        if state.names.len() > 1 {
-            state.names.retain(|(p, n)| p.id != parent || n != name);
+        if state.names.len() < 2 {
+            return Vec::new();
         }
+        take(&mut state.names, |(p, n)| p.id == parent && n == name)
+    }
+
+    /// Whether neither the kernel nor a name of another node needs it.
+    fn is_unneeded(&self) -> bool {
+        self.id != ROOT
+            && self.lookups.load(Ordering::Acquire) == 0
+            && self.children.load(Ordering::Acquire) == 0
     }
 
     /// How many names are known here; more may exist that nobody looked up.
@@ -216,6 +228,22 @@ impl Node {
     pub(super) fn entries_changed(&self) {
         self.version.fetch_add(1, Ordering::AcqRel);
     }
+}
+
+/// Takes names out and returns the directories that they were in, once each name.
+fn take(
+    names: &mut Vec<(Arc<Node>, Name)>,
+    mut which: impl FnMut(&(Arc<Node>, Name)) -> bool,
+) -> Vec<Arc<Node>> {
+    let mut taken = Vec::new();
+    names.retain(|at| {
+        let leaves = which(at);
+        if leaves {
+            taken.push(Arc::clone(&at.0));
+        }
+        !leaves
+    });
+    taken
 }
 
 /// What a node stands for when it is made or its backing changes.
@@ -273,7 +301,7 @@ impl Table {
         node.set_backing(*made);
         node.lookups.fetch_add(1, Ordering::AcqRel);
         drop(tables);
-        node.add_name(at.0, at.1);
+        self.add_name(&node, at.0, at.1);
         Some(node)
     }
 
@@ -302,28 +330,42 @@ impl Table {
         node.set_backing(made);
         node.lookups.fetch_add(1, Ordering::AcqRel);
         drop(tables);
-        node.add_name(at.0, at.1);
+        self.add_name(&node, at.0, at.1);
         node
     }
 
-    /// Takes back lookups; returns the node when the kernel knows it no more.
-    pub(super) fn forget(&self, id: NodeId, count: u64) -> Option<Arc<Node>> {
-        if id == ROOT {
-            return None;
-        }
+    /// Takes back lookups; returns the nodes that are needed no more: perhaps this one, perhaps directories above it too.
+    pub(super) fn forget(&self, id: NodeId, count: u64) -> Vec<NodeId> {
         let mut tables = self.0.lock();
-        let node = tables.by_id.get(&id)?;
+        let Some(node) = tables.by_id.get(&id).cloned() else { return Vec::new() };
         let before = node.lookups.load(Ordering::Acquire);
         node.lookups.store(before.saturating_sub(count), Ordering::Release);
-        if before > count {
-            return None;
+        tables.remove_unneeded(vec![node])
+    }
+
+    /// Gives a node a name, the newest known.
+    pub(super) fn add_name(&self, node: &Arc<Node>, parent: &Arc<Node>, name: &Name) {
+        self.let_go(node.add_name(parent, name));
+    }
+
+    /// Takes a name away; with the last one the object is gone.
+    pub(super) fn remove_name(&self, node: &Arc<Node>, at: (NodeId, &Name), gone: Gone) {
+        self.let_go(node.remove_name(at.0, at.1, gone));
+    }
+
+    /// Takes a name away that the object is known to have lost to another one.
+    pub(super) fn drop_name(&self, node: &Arc<Node>, at: (NodeId, &Name)) {
+        self.let_go(node.drop_name(at.0, at.1));
+    }
+
+    /// Directories that a name was taken from. One that the kernel has forgotten, and that held no other, goes.
+    fn let_go(&self, parents: Vec<Arc<Node>>) {
+        for parent in &parents {
+            parent.children.fetch_sub(1, Ordering::AcqRel);
         }
-        let node = tables.by_id.remove(&id)?;
-        let backing = node.backing();
-        if tables.by_backing.get(&backing) == Some(&id) {
-            tables.by_backing.remove(&backing);
+        if parents.iter().any(|p| p.is_unneeded()) {
+            self.0.lock().remove_unneeded(parents);
         }
-        Some(node)
     }
 
     /// Lets a node stand for another object, as at copy-up; its number stays.
@@ -345,6 +387,29 @@ impl Table {
 }
 
 impl Tables {
+    /// Removes those of the nodes that nothing needs, then the directories that only they needed, and so on upwards.
+    fn remove_unneeded(&mut self, mut nodes: Vec<Arc<Node>>) -> Vec<NodeId> {
+        let mut removed = Vec::new();
+        while let Some(node) = nodes.pop() {
+            let known = self.by_id.get(&node.id).is_some_and(|n| Arc::ptr_eq(n, &node));
+            if !known || !node.is_unneeded() {
+                continue;
+            }
+            self.by_id.remove(&node.id);
+            let backing = node.backing();
+            if self.by_backing.get(&backing) == Some(&node.id) {
+                self.by_backing.remove(&backing);
+            }
+            removed.push(node.id);
+            let parents = take(&mut node.state.lock().names, |_| true);
+            for parent in &parents {
+                parent.children.fetch_sub(1, Ordering::AcqRel);
+            }
+            nodes.extend(parents);
+        }
+        removed
+    }
+
     fn make_up(&mut self) -> NodeId {
         self.next_made_up += 1;
         self.next_made_up

@@ -70,7 +70,7 @@ impl View {
         let stat = *found.stat()?;
         let last = node.known_names() <= 1;
         let mut gone = Gone { stat, held: None };
-        if stat.is_file() && last && (found.upper.is_none() || stat.nlink <= 1) {
+        if stat.is_file() && last {
             let held = match found.upper {
                 Some(_) => sys::open_path_at(self.own_dir(parent)?.as_fd(), name.as_bytes())?,
                 None => self.lower().open_path(&parent.path()?.join(name))?.into(),
@@ -87,7 +87,7 @@ impl View {
         parent.entries_changed();
         let Some((node, gone)) = leaving else { return };
         let links_left = gone.stat.nlink > 1 && !node.is_dir();
-        node.remove_name(parent.id, name, gone);
+        self.table.remove_name(&node, (parent.id, name), gone);
         if links_left {
             self.find_another_name(&node, parent, name);
             self.notices.push(Notice::Attributes(node.id));
@@ -100,16 +100,13 @@ impl View {
             return;
         }
         let lower_names = match node.gone() {
-            Some(gone) if !node.is_upper() => self.judge.names(&gone.stat).unwrap_or_default(),
+            Some(gone) if !node.is_upper() => self.lower_names_left(&gone.stat),
             _ => Vec::new(),
         };
         let lost = parent.path().map(|p| p.join(lost));
-        for path in lower_names {
-            if Ok(&path) == lost.as_ref() || self.is_covered(&path) {
-                continue;
-            }
+        for path in lower_names.into_iter().filter(|p| Ok(p) != lost.as_ref()) {
             if let (Some(dir), Some(name)) = (self.walk_known(path.parent()), path.file_name()) {
-                node.add_name(&dir, &name);
+                self.table.add_name(node, &dir, &name);
                 return;
             }
         }

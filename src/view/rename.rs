@@ -78,8 +78,9 @@ impl View {
         self.record_base(&to.parent, &to.path)?;
         self.copy_up_dir(ns, &to.parent)?;
         self.bring_up(ns, from, to)?;
-        let leaving = match &to.found {
-            Some(found) => self.before_loss(&to.parent, &to.name, found)?,
+        // Looked up again, for the same reason as in `bring_up`.
+        let leaving = match self.resolve(&to.parent, &to.name)? {
+            Some(found) => self.before_loss(&to.parent, &to.name, &found)?,
             None => None,
         };
         if to.is_dir()? && self.upper.entry(&to.path)?.stat().is_some() {
@@ -103,11 +104,11 @@ impl View {
 
     /// Makes the object that moves wholly upper's, ready for its new place.
     fn bring_up(&self, ns: &Exclusive<'_>, side: &Side, other: &Side) -> Result<()> {
-        let found = side.found.as_ref().ok_or(Errno::NOENT)?;
-        let node = self.known_node(found)?.ok_or(Errno::STALE)?;
+        // Looked up again: bringing up the other side may have made a hard link of it upper's.
+        let node = self.found_again(side)?;
         if !node.is_dir() {
             // The name that moves is the one to copy up at.
-            node.add_name(&side.parent, &side.name);
+            self.table.add_name(&node, &side.parent, &side.name);
             return self.copy_up(ns, &node, None);
         }
         if node.lower().is_some() {
@@ -127,7 +128,7 @@ impl View {
         let (a, b) = (self.found_again(from)?, self.found_again(to)?);
         self.upper.exchange(&from.path, &to.path)?;
         for (node, old, new) in [(&a, from, to), (&b, to, from)] {
-            rename_node(node, old, new);
+            self.rename_node(node, old, new);
             self.notices.push(Notice::Attributes(node.id));
         }
         from.parent.entries_changed();
@@ -149,13 +150,13 @@ impl View {
             .flatten()
             .and_then(|f| self.known_node(&f).ok().flatten());
         if let Some(node) = known {
-            rename_node(&node, from, to);
+            self.rename_node(&node, from, to);
             self.notices.push(Notice::Attributes(node.id));
         }
     }
-}
 
-fn rename_node(node: &Arc<Node>, old: &Side, new: &Side) {
-    node.add_name(&new.parent, &new.name);
-    node.drop_name(old.parent.id, &old.name);
+    fn rename_node(&self, node: &Arc<Node>, old: &Side, new: &Side) {
+        self.table.add_name(node, &new.parent, &new.name);
+        self.table.drop_name(node, (old.parent.id, &old.name));
+    }
 }

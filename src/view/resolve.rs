@@ -167,6 +167,17 @@ impl View {
         stat
     }
 
+    /// How many names of a file without a name known here are left; the file may have names that nobody looked up.
+    fn links_left(&self, node: &Node, held: &Stat) -> u32 {
+        if node.is_upper() || node.is_dir() || held.nlink < 2 {
+            return if node.is_upper() && !node.is_dir() { held.nlink } else { 0 };
+        }
+        match self.judge.names(held) {
+            Ok(names) => held.nlink.saturating_sub(self.count_covered(&names)),
+            Err(_) => 0,
+        }
+    }
+
     /// How many names of a lower file are left in merged. Names outside the workspace count.
     fn visible_links(&self, shown: &Stat, found: &Found) -> u32 {
         let Some((stat, _)) = found.lower else { return shown.nlink };
@@ -174,8 +185,21 @@ impl View {
             return stat.nlink;
         }
         let Ok(names) = self.judge.names(&stat) else { return stat.nlink };
-        let covered = names.iter().filter(|n| self.is_covered(n)).count();
-        stat.nlink.saturating_sub(u32::try_from(covered).unwrap_or(0)).max(1)
+        stat.nlink.saturating_sub(self.count_covered(&names)).max(1)
+    }
+
+    fn count_covered(&self, names: &[RelPath]) -> u32 {
+        u32::try_from(names.iter().filter(|n| self.is_covered(n)).count()).unwrap_or(u32::MAX)
+    }
+
+    /// The names of a lower file that merged still shows, if they can be found.
+    pub(super) fn lower_names_left(&self, stat: &Stat) -> Vec<RelPath> {
+        if stat.nlink < 2 {
+            return Vec::new();
+        }
+        let mut names = self.judge.names(stat).unwrap_or_default();
+        names.retain(|n| !self.is_covered(n));
+        names
     }
 
     /// Whether upper has anything at a lower path or above it that keeps lower from showing. What cannot be told counts as not.
@@ -198,7 +222,7 @@ impl View {
                 Some(held) => sys::stat_fd(held.as_fd())?,
                 None => gone.stat,
             };
-            (stat.ino, stat.nlink) = (node.id, 0);
+            (stat.ino, stat.nlink) = (node.id, self.links_left(node, &stat));
             return Ok(stat);
         }
         let upper = node.is_upper();
