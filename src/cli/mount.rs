@@ -6,7 +6,7 @@ use super::lower::workspace_here;
 use super::rules::RuleArgs;
 use super::{CliError, Exit, Result, Ui};
 use crate::path::Escaped;
-use crate::session::{self, ConfigDir, MountRequest, Mounted, SessionName, StateDir};
+use crate::session::{self, ConfigDir, Engine, MountRequest, Mounted, SessionName, StateDir};
 
 /// Mount the scrubbed view of a workspace, and print where
 ///
@@ -17,6 +17,7 @@ use crate::session::{self, ConfigDir, MountRequest, Mounted, SessionName, StateD
 ///   scrubfs mount                         (this repository)
 ///   cd "$(scrubfs mount ~/src/shop)"
 ///   scrubfs mount . --at /mnt/shop --hide '*.sqlite' --show config/demo.key
+///   docker run --rm -v "$(scrubfs mount . --for docker)":/workspace IMAGE
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
@@ -35,6 +36,9 @@ pub(super) struct Args {
     /// Let other users in, as containers need it; permissions of files stay in force
     #[arg(long)]
     allow_other: bool,
+    /// What the mount is for: checks what it needs there, and says on standard error how to bind it
+    #[arg(long = "for", value_name = "ENGINE", value_parser = ["docker", "podman", "bwrap", "devcontainer"])]
+    engine: Option<String>,
     /// Stay, and unmount on SIGINT or SIGTERM
     #[arg(long)]
     foreground: bool,
@@ -44,12 +48,14 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
     let (state, config) = (StateDir::from_env()?, ConfigDir::from_env()?);
+    let engine = args.engine.as_deref().and_then(Engine::from_name);
+    engine.map_or(Ok(()), Engine::preflight)?;
     let request = MountRequest {
         workspace: args.workspace.clone().map_or_else(workspace_here, Ok)?,
         session: args.session.as_deref().map(SessionName::new).transpose()?,
         at: args.at.clone(),
         read_only: args.read_only,
-        allow_other: args.allow_other,
+        allow_other: args.allow_other || engine.is_some_and(Engine::needs_allow_other),
         options: args.rules.options.clone(),
         rule_files: args.rules.files.clone(),
         strict: args.rules.strict,
@@ -57,12 +63,16 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
     if !args.foreground {
         let mounted = session::mount(&state, &config, &request)?;
         tell(&mounted, ui)?;
+        bind(engine, &mounted, args.read_only, ui)?;
         return Ok(Exit::Done);
     }
     let mut told: Result<()> = Ok(());
     let busy =
         || super::ui::complain("files in the mount are in use; a second signal unmounts it all the same");
-    session::mount_here(&state, &config, &request, &mut |mounted| told = tell(mounted, ui), busy)?;
+    let mut ready = |mounted: &Mounted| {
+        told = tell(mounted, ui).and_then(|()| bind(engine, mounted, args.read_only, ui));
+    };
+    session::mount_here(&state, &config, &request, &mut ready, busy)?;
     told.map(|()| Exit::Done)
 }
 
@@ -84,4 +94,16 @@ fn tell(mounted: &Mounted, ui: &mut Ui) -> Result<()> {
     ui.line("")?;
     // A script waits for this line while the command stays in the foreground.
     ui.out().flush().map_err(CliError::Output)
+}
+
+/// How an engine binds the mount, and what is likely in the way.
+fn bind(engine: Option<Engine>, mounted: &Mounted, read_only: bool, ui: &Ui) -> Result<()> {
+    let Some(engine) = engine else { return Ok(()) };
+    let binding = engine.binding(&mounted.mountpoint, read_only)?;
+    for concern in &binding.concerns {
+        ui.warn(&concern.what);
+        ui.hint(&concern.cure);
+    }
+    ui.say(&binding.line);
+    Ok(())
 }
