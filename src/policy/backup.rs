@@ -13,96 +13,91 @@ pub(super) enum Copy {
 /// How many marks may be stacked: `.env.bak.1~`.
 const MAX_MARKS: usize = 4;
 
-/// Extensions of copies that keep the format.
-const SAME: &[&[u8]] = &[
-    b"bak",
-    b"backup",
-    b"bkp",
-    b"bk",
-    b"back",
-    b"old",
-    b"orig",
-    b"original",
-    b"save",
-    b"saved",
-    b"sav",
-    b"copy",
-    b"prev",
-    b"previous",
-    b"tmp",
-    b"temp",
-    b"new",
-    b"mine",
-    b"theirs",
-    b"yours",
-    b"rej",
-    b"disabled",
-    b"off",
-    b"inactive",
-    b"dpkg-old",
-    b"dpkg-dist",
-    b"dpkg-new",
-    b"dpkg-bak",
-    b"dpkg-tmp",
-    b"ucf-old",
-    b"ucf-dist",
-    b"ucf-new",
-    b"rpmsave",
-    b"rpmnew",
-    b"rpmorig",
-    b"pacsave",
-    b"pacnew",
-    b"part",
-    b"partial",
-    b"crdownload",
-    b"download",
-    b"txt",
-];
+/// Whether an extension says that a file is a copy which keeps the format.
+fn is_same(extension: &[u8]) -> bool {
+    matches!(
+        extension,
+        b"bak"
+            | b"backup"
+            | b"bkp"
+            | b"bk"
+            | b"back"
+            | b"old"
+            | b"orig"
+            | b"original"
+            | b"save"
+            | b"saved"
+            | b"sav"
+            | b"copy"
+            | b"prev"
+            | b"previous"
+            | b"tmp"
+            | b"temp"
+            | b"new"
+            | b"mine"
+            | b"theirs"
+            | b"yours"
+            | b"rej"
+            | b"disabled"
+            | b"off"
+            | b"inactive"
+            | b"dpkg-old"
+            | b"dpkg-dist"
+            | b"dpkg-new"
+            | b"dpkg-bak"
+            | b"dpkg-tmp"
+            | b"ucf-old"
+            | b"ucf-dist"
+            | b"ucf-new"
+            | b"rpmsave"
+            | b"rpmnew"
+            | b"rpmorig"
+            | b"pacsave"
+            | b"pacnew"
+            | b"part"
+            | b"partial"
+            | b"crdownload"
+            | b"download"
+            | b"txt"
+    )
+}
 
-/// Extensions of copies in another format.
-const OTHER: &[&[u8]] = &[
-    b"kate-swp",
-    b"un",
-    b"gz",
-    b"bz2",
-    b"xz",
-    b"zst",
-    b"lz4",
-    b"br",
-    b"zip",
-    b"7z",
-    b"rar",
-    b"tar",
-    b"tgz",
-    b"tbz2",
-    b"txz",
-];
+/// Whether an extension says that a file is a copy in another format.
+fn is_other(extension: &[u8]) -> bool {
+    matches!(
+        extension,
+        [b's', b'w', b'a'..=b'p']
+            | b"kate-swp"
+            | b"un"
+            | b"gz"
+            | b"bz2"
+            | b"xz"
+            | b"zst"
+            | b"lz4"
+            | b"br"
+            | b"zip"
+            | b"7z"
+            | b"rar"
+            | b"tar"
+            | b"tgz"
+            | b"tbz2"
+            | b"txz"
+    )
+}
 
-/// Marks before an extension, or at the end of a name without one.
-const STEM: &[&[u8]] = &[
-    b" - copy",
-    b" copy",
-    b"-copy",
-    b"_copy",
-    b".copy",
-    b".bak",
-    b"-bak",
-    b"_bak",
-    b".backup",
-    b"-backup",
-    b"_backup",
-    b".old",
-    b"-old",
-    b"_old",
-    b".orig",
-    b"-orig",
-    b"_orig",
-    b".original",
-    b"_backup",
-    b"_base",
-    b"_local",
-    b"_remote",
-];
+/// Marks before an extension, or at the end of a name without one, that end in a letter.
+fn marks_ending_in(letter: u8) -> &'static [&'static [u8]] {
+    match letter {
+        b'y' => &[b" - copy", b" copy", b"-copy", b"_copy", b".copy"],
+        b'k' => &[b".bak", b"-bak", b"_bak"],
+        b'p' => &[b".backup", b"-backup", b"_backup"],
+        b'd' => &[b".old", b"-old", b"_old"],
+        b'g' => &[b".orig", b"-orig", b"_orig"],
+        b'l' => &[b".original", b"_local"],
+        b'e' => &[b"_base", b"_remote"],
+        _ => &[],
+    }
+}
 
 /// Calls `judge` with each original that a name may be a copy of, the nearest first, until it returns something. The original
 /// may be any bytes but the empty ones.
@@ -165,11 +160,10 @@ fn behind(name: &[u8]) -> Option<(Vec<u8>, Copy)> {
     }
     let dot = name.iter().rposition(|b| *b == b'.')?;
     let (stem, extension) = (name.get(..dot)?, name.get(dot + 1..)?);
-    if SAME.contains(&extension) || is_numbered(extension) {
+    if is_same(extension) || is_numbered(extension) {
         return Some((stem.to_vec(), Copy::Same));
     }
-    let swap = matches!(extension, [b's', b'w', b'a'..=b'p']);
-    (swap || OTHER.contains(&extension)).then(|| (stem.to_vec(), Copy::Other))
+    is_other(extension).then(|| (stem.to_vec(), Copy::Other))
 }
 
 /// `bak1`, `old2`, a count of up to four digits, a date with or without a time.
@@ -199,7 +193,7 @@ fn unmarked_stem(stem: &[u8]) -> Option<&[u8]> {
         let counts = inner.get(open + 1..)?.iter().all(u8::is_ascii_digit);
         return stem.get(..open).filter(|_| counts).map(<[u8]>::trim_ascii_end);
     }
-    if let Some(original) = STEM.iter().find_map(|mark| stem.strip_suffix(*mark)) {
+    if let Some(original) = marks_ending_in(*stem.last()?).iter().find_map(|mark| stem.strip_suffix(*mark)) {
         return Some(original);
     }
     undated(stem)

@@ -22,6 +22,7 @@ use crate::path::RelPath;
 mod backup;
 mod builder;
 mod detect;
+mod glob;
 mod ignore_files;
 mod known;
 mod options;
@@ -31,6 +32,8 @@ mod paths;
 mod pattern;
 mod redact;
 mod restore;
+#[cfg(test)]
+mod rule_tests;
 mod rules;
 mod ruleset;
 

@@ -117,6 +117,13 @@ impl Options {
         if self.given.is_empty() {
             return rules.judge(path, kind);
         }
+        // Whether a later option hides it was asked when the way was opened.
+        if !self.opened.is_empty()
+            && kind != Kind::File
+            && let Some((_, shown_by)) = self.opened.get(fold(path).as_ref())
+        {
+            return PathVerdict { action: PathAction::Open, rule: Some(*shown_by) };
+        }
         if let Some((_, given)) = self.naming(path, kind) {
             let action = match (given.choice, kind) {
                 (Choice::Hide, _) => PathAction::Hide,
@@ -126,8 +133,8 @@ impl Options {
             };
             return PathVerdict { action, rule: Some(given.rule) };
         }
-        if let Some(verdict) = self.in_opened(path) {
-            return verdict;
+        if let Some(hidden_by) = self.beside_the_way(path) {
+            return PathVerdict { action: PathAction::Hide, rule: Some(hidden_by) };
         }
         let verdict = rules.judge(path, kind);
         if kind == Kind::File && strictness(verdict.action) < strictness(PathAction::Gate) {
@@ -144,17 +151,14 @@ impl Options {
         verdict
     }
 
-    /// The verdict on a directory on the way to something shown, and on what else is in such directories.
-    fn in_opened(&self, path: &[u8]) -> Option<PathVerdict> {
+    /// The rule that hides what is in an opened directory without being on the way itself.
+    fn beside_the_way(&self, path: &[u8]) -> Option<RuleId> {
         if self.opened.is_empty() {
             return None;
         }
-        if let Some((_, shown_by)) = self.opened.get(fold(path).as_ref()) {
-            return Some(PathVerdict { action: PathAction::Open, rule: Some(*shown_by) });
-        }
         for dir in ancestors(path) {
             if let Some((hidden_by, _)) = self.opened.get(fold(dir).as_ref()) {
-                return Some(PathVerdict { action: PathAction::Hide, rule: Some(*hidden_by) });
+                return Some(*hidden_by);
             }
             if self.naming(dir, Kind::Dir).is_some_and(|(_, given)| given.choice != Choice::Hide) {
                 return None;

@@ -21,19 +21,28 @@ pub(super) struct PathRules {
     rules: Vec<Rule>,
     patterns: Vec<Entry>,
     exact: Buckets,
-    extension: Buckets,
-    first: HashMap<u8, Vec<u32>, Fast>,
-    last: HashMap<u8, Vec<u32>, Fast>,
-    other: Vec<u32>,
-    /// Patterns that end in `**`, by the directory above it.
+    extension: HashMap<Box<[u8]>, Vec<Candidate>, Fast>,
+    first: HashMap<u8, Vec<Candidate>, Fast>,
+    last: HashMap<u8, Vec<Candidate>, Fast>,
+    other: Vec<Candidate>,
+    /// Patterns whose last part fits most names (`**`, `*.json`), by the directory that they name.
     beneath: Buckets,
-    /// First letters of the keys of `beneath`, so that most directory names cost one test of a bit.
-    beneath_first: [u64; 4],
+    /// First letters and lengths of the keys of `beneath`, so that most directory names cost one test of a bit.
+    beneath_mask: [u64; 16],
     beneath_other: Vec<u32>,
 }
 
 type Buckets = HashMap<Box<[u8]>, Vec<u32>, Fast>;
-type Fast = BuildHasherDefault<Fnv>;
+type Fast = BuildHasherDefault<Quick>;
+
+/// A pattern that may match, and what a name has to begin with for it (two bytes, one, or any), and the byte that has to stand
+/// before the extension. 0 stands for any.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    begins: [u8; 2],
+    before_extension: u8,
+    at: u32,
+}
 
 #[derive(Debug)]
 struct Rule {
@@ -83,26 +92,28 @@ impl PathRules {
 
     fn insert(&mut self, pattern: Pattern, rule: u32) {
         let at = u32::try_from(self.patterns.len()).unwrap_or(u32::MAX);
-        match pattern.last() {
-            Part::Literal(name) => self.exact.entry(name.clone()).or_default().push(at),
-            Part::Wild(wild) => match (last_dot(&wild.suffix), wild.suffix.last(), wild.prefix.first()) {
-                (Some(extension), _, _) => self.extension.entry(extension.into()).or_default().push(at),
-                (None, Some(letter), _) => self.last.entry(*letter).or_default().push(at),
-                (None, None, Some(letter)) => self.first.entry(*letter).or_default().push(at),
-                (None, None, None) => self.other.push(at),
-            },
-            Part::Glob(_) => self.other.push(at),
-            Part::Any => match pattern.beneath() {
-                Some(Part::Literal(name)) => {
-                    if let Some(letter) = name.first()
-                        && let Some(word) = self.beneath_first.get_mut(usize::from(letter >> 6))
-                    {
-                        *word |= 1 << (letter & 63);
-                    }
-                    self.beneath.entry(name.clone()).or_default().push(at);
+        match (pattern.last(), pattern.directory().filter(|_| pattern.says_little_of_names())) {
+            (Part::Literal(name), _) => self.exact.entry(name.clone()).or_default().push(at),
+            (_, Some(Part::Literal(directory))) => {
+                let (word, bit) = mask_of(directory);
+                if let Some(word) = self.beneath_mask.get_mut(word) {
+                    *word |= bit;
                 }
-                Some(_) | None => self.beneath_other.push(at),
-            },
+                self.beneath.entry(directory.clone()).or_default().push(at);
+            }
+            (Part::Any, _) => self.beneath_other.push(at),
+            (Part::Shape(shape), _) => {
+                let before_extension = before_last_dot(shape.suffix());
+                let candidate = Candidate { begins: begins(shape.prefix()), before_extension, at };
+                match (last_dot(shape.suffix()), shape.suffix().last(), shape.prefix().first()) {
+                    (Some(extension), _, _) => {
+                        self.extension.entry(extension.into()).or_default().push(candidate);
+                    }
+                    (None, Some(letter), _) => self.last.entry(*letter).or_default().push(candidate),
+                    (None, None, Some(letter)) => self.first.entry(*letter).or_default().push(candidate),
+                    (None, None, None) => self.other.push(candidate),
+                }
+            }
         }
         self.patterns.push(Entry { pattern, rule });
     }
@@ -154,29 +165,40 @@ impl PathRules {
     fn best(&self, path: &Folded<'_>, kind: Kind) -> Best {
         let mut best = Best::default();
         let name = path.name();
+        let (starts, before) = (begins(name), before_last_dot(name));
+        let lists = [
+            last_dot(name).and_then(|extension| self.extension.get(extension)),
+            name.first().and_then(|letter| self.first.get(letter)),
+            name.last().and_then(|letter| self.last.get(letter)),
+            Some(&self.other),
+        ];
+        for candidate in lists.into_iter().flatten().flatten() {
+            let [first, second] = candidate.begins;
+            let fits = (first == 0 || first == starts[0])
+                && (second == 0 || second == starts[1])
+                && (candidate.before_extension == 0 || candidate.before_extension == before);
+            if fits {
+                self.consider(candidate.at, false, path, kind, &mut best);
+            }
+        }
         let mut consider = |list: Option<&Vec<u32>>, known: bool| {
             for at in list.into_iter().flatten() {
                 self.consider(*at, known, path, kind, &mut best);
             }
         };
         consider(self.exact.get(name), true);
-        consider(last_dot(name).and_then(|extension| self.extension.get(extension)), false);
-        consider(name.first().and_then(|letter| self.first.get(letter)), false);
-        consider(name.last().and_then(|letter| self.last.get(letter)), false);
-        consider(Some(&self.other), false);
         if !self.beneath.is_empty() {
             let mut dir = path.dir();
             while !dir.is_empty() {
                 let (parent, name) = split(dir);
-                let letter = name.first().copied().unwrap_or_default();
-                let word = self.beneath_first.get(usize::from(letter >> 6)).copied().unwrap_or_default();
-                if word & (1 << (letter & 63)) != 0 {
-                    consider(self.beneath.get(name), true);
+                let (word, bit) = mask_of(name);
+                if self.beneath_mask.get(word).is_some_and(|word| word & bit != 0) {
+                    consider(self.beneath.get(name), false);
                 }
                 dir = parent;
             }
         }
-        consider(Some(&self.beneath_other), true);
+        consider(Some(&self.beneath_other), false);
         best
     }
 
@@ -307,29 +329,59 @@ fn format_of_name(name: &[u8]) -> Format {
     }
 }
 
+/// The place of a directory's name in the mask: a word and a bit in it.
+fn mask_of(name: &[u8]) -> (usize, u64) {
+    let letter = usize::from(name.first().copied().unwrap_or_default());
+    ((name.len() ^ (letter >> 6)) & 15, 1 << (letter & 63))
+}
+
+/// The first two bytes, 0 for what is not there; names hold no 0.
+fn begins(name: &[u8]) -> [u8; 2] {
+    match name {
+        [] => [0, 0],
+        [first] => [*first, 0],
+        [first, second, ..] => [*first, *second],
+    }
+}
+
+/// The byte before the last dot; 0 if there is none.
+fn before_last_dot(name: &[u8]) -> u8 {
+    let dot = name.iter().rposition(|b| *b == b'.');
+    dot.and_then(|dot| name.get(dot.checked_sub(1)?)).copied().unwrap_or_default()
+}
+
 /// The last extension with its dot.
 fn last_dot(name: &[u8]) -> Option<&[u8]> {
     name.iter().rposition(|b| *b == b'.').and_then(|dot| name.get(dot..))
 }
 
-/// FNV-1a: names are short, and what is looked up by it are the rules' own keys, which no attacker chooses.
-#[derive(Debug)]
-struct Fnv(u64);
+/// A multiplicative hash, eight bytes a step: names are short, and what is looked up by it are the rules' own keys, which no
+/// attacker chooses.
+#[derive(Debug, Default)]
+struct Quick(u64);
 
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
+impl Quick {
+    fn mix(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
     }
 }
 
-impl Hasher for Fnv {
+impl Hasher for Quick {
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        let mut chunks = bytes.chunks_exact(8);
+        for chunk in &mut chunks {
+            self.mix(u64::from_le_bytes(chunk.try_into().unwrap_or_default()));
         }
+        let rest = chunks.remainder().iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        self.mix(rest);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.0 ^= number as u64;
     }
 
     fn finish(&self) -> u64 {
-        self.0
+        // The table takes the lowest bits for the place and the highest for a first comparison; the product mixes upwards only.
+        self.0.rotate_left(26)
     }
 }

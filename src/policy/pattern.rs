@@ -12,11 +12,8 @@
 //! | `/build/out` | from the workspace's root only |
 
 use std::borrow::Cow;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
-use globset::{GlobBuilder, GlobMatcher};
+use super::glob::Glob;
 
 /// How many patterns the braces of one may expand to.
 const MAX_ALTERNATIVES: usize = 128;
@@ -42,20 +39,10 @@ pub(super) struct Pattern {
 pub(super) enum Part {
     /// This name, folded.
     Literal(Box<[u8]>),
-    /// A name that begins, goes on and ends so, with `*` between.
-    Wild(Wild),
-    /// A name with `?` or `[…]`.
-    Glob(GlobMatcher),
+    /// A name of this shape.
+    Shape(Glob),
     /// Any directories, also none; as the last part: any name.
     Any,
-}
-
-/// Literals with `*` between them, folded.
-#[derive(Debug, Clone)]
-pub(super) struct Wild {
-    pub(super) prefix: Box<[u8]>,
-    middle: Vec<Box<[u8]>>,
-    pub(super) suffix: Box<[u8]>,
 }
 
 /// A path made ready for matching: folded once, cut into directory and name.
@@ -159,11 +146,17 @@ impl Pattern {
         &self.last
     }
 
-    /// For a pattern that ends in `**`: the innermost directory that it names.
-    pub(super) fn beneath(&self) -> Option<&Part> {
-        match self.last {
-            Part::Any => self.dirs.iter().rev().find(|p| !matches!(p, Part::Any)),
-            Part::Literal(_) | Part::Wild(_) | Part::Glob(_) => None,
+    /// The innermost directory that the pattern names.
+    pub(super) fn directory(&self) -> Option<&Part> {
+        self.dirs.iter().rev().find(|p| !matches!(p, Part::Any))
+    }
+
+    /// Whether most names, or most of one extension, fit the last part, so that it is quicker to look at the directory first.
+    pub(super) fn says_little_of_names(&self) -> bool {
+        match &self.last {
+            Part::Any => true,
+            Part::Literal(_) => false,
+            Part::Shape(shape) => shape.is_extension(),
         }
     }
 
@@ -226,66 +219,20 @@ impl Part {
             }
             _ => {}
         }
-        let mut literals = vec![String::new()];
-        let mut chars = text.chars();
-        while let Some(c) = chars.next() {
-            match c {
-                '?' | '[' => return Self::glob(text),
-                '*' => literals.push(String::new()),
-                '\\' => match chars.next() {
-                    Some(escaped) => push(&mut literals, escaped),
-                    None => return Err(format!("`{text}` ends in a backslash")),
-                },
-                c => push(&mut literals, c),
-            }
-        }
-        let mut folded = literals.iter().map(|l| Box::<[u8]>::from(fold(l.as_bytes()).as_ref()));
-        let prefix = folded.next().unwrap_or_default();
-        let mut middle: Vec<_> = folded.collect();
-        Ok(match middle.pop() {
-            None => Self::Literal(prefix),
-            Some(suffix) => {
-                middle.retain(|m| !m.is_empty());
-                Self::Wild(Wild { prefix, middle, suffix })
-            }
+        let folded = fold(text.as_bytes());
+        let glob = Glob::parse(&String::from_utf8_lossy(&folded))?;
+        Ok(match glob.literal() {
+            Some(name) => Self::Literal(name.into()),
+            None => Self::Shape(glob),
         })
-    }
-
-    fn glob(text: &str) -> Result<Self, String> {
-        let folded: String = text.chars().flat_map(char::to_lowercase).collect();
-        let glob = GlobBuilder::new(&folded).literal_separator(true).backslash_escape(true).build();
-        glob.map(|g| Self::Glob(g.compile_matcher())).map_err(|e| e.to_string())
     }
 
     pub(super) fn matches(&self, name: &[u8]) -> bool {
         match self {
             Self::Literal(literal) => **literal == *name,
-            Self::Wild(wild) => wild.matches(name),
-            Self::Glob(glob) => glob.is_match(Path::new(OsStr::from_bytes(name))),
+            Self::Shape(glob) => glob.matches(name),
             Self::Any => true,
         }
-    }
-}
-
-fn push(literals: &mut [String], c: char) {
-    if let Some(last) = literals.last_mut() {
-        last.push(c);
-    }
-}
-
-impl Wild {
-    fn matches(&self, name: &[u8]) -> bool {
-        let Some(mut rest) = name.strip_prefix(&*self.prefix).and_then(|n| n.strip_suffix(&*self.suffix))
-        else {
-            return false;
-        };
-        for literal in &self.middle {
-            match rest.windows(literal.len()).position(|w| *w == **literal) {
-                Some(at) => rest = rest.get(at + literal.len()..).unwrap_or_default(),
-                None => return false,
-            }
-        }
-        true
     }
 }
 

@@ -132,7 +132,7 @@ impl RuleText {
     fn toml_error(&self, error: &toml::de::Error, rule: Option<Arc<str>>) -> RuleError {
         let line = error.span().map_or(1, |span| self.line_at(span));
         let rule = rule.or_else(|| self.id_above(line));
-        let hint = "Correct the line, or take the rule out; the rules are described in the README.";
+        let hint = "Correct the line or take it out; nothing of the file is in force until it is right.";
         self.error(line, rule, error.message().trim_end_matches('.'), hint)
     }
 
