@@ -267,7 +267,7 @@ impl SessionError {
             }
             Self::WorkspaceMissing(path) => format!("mkdir {}   (or correct the path)", Escaped::path(path)),
             Self::WorkspaceNotADirectory(_) => "name the directory that is to be protected".to_owned(),
-            Self::InUse { name, .. } => format!("wait for it, or: scrubfs unmount {name}"),
+            Self::InUse { name, .. } => format!("wait for it, or: scrubfs unmount --lazy {name}"),
             Self::NoAnswer { name, .. } => format!("scrubfs unmount --lazy {name}"),
             Self::Rules(error) => error.hint.clone(),
             Self::RuleFile { .. } => "scrubfs reads rule files as UTF-8 TOML of at most 1 MiB".to_owned(),

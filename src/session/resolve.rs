@@ -155,7 +155,8 @@ mod tests {
         let lock = session.lock().unwrap().unwrap();
         let record = MountRecord {
             format: 1,
-            kind: MountKind::Mount,
+            // Not a plain mount, which the table of mounts would have to show.
+            kind: MountKind::Run,
             mountpoint: at,
             pid: 1,
             started: 1,

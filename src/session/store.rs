@@ -223,11 +223,16 @@ impl Session {
     /// As [`Session::mount_record`]; [`SessionError::Io`] for the lock or the table of mounts.
     pub fn state(&self) -> Result<SessionState, SessionError> {
         if lock::is_held(&self.lock_path())? {
-            // A lock without a record is held by a daemon that begins, or by an apply of an unmounted session.
-            return Ok(self.mount_record()?.map_or(SessionState::Unmounted, |r| SessionState::Mounted {
-                kind: r.kind,
-                mountpoint: r.mountpoint,
-            }));
+            // A lock without a record is held by a daemon that begins, or by an apply of an unmounted session. One with a mount that is
+            // not here was unmounted by hand, and its daemon may serve mounts in other namespaces.
+            return match self.mount_record()? {
+                Some(MountRecord { kind, mountpoint, .. })
+                    if kind == MountKind::Run || self.is_mounted_at(&mountpoint)? =>
+                {
+                    Ok(SessionState::Mounted { kind, mountpoint })
+                }
+                Some(_) | None => Ok(SessionState::Unmounted),
+            };
         }
         self.state_without_daemon()
     }

@@ -14,8 +14,11 @@ use super::{Session, SessionError, SessionState, lock};
 use crate::path::Escaped;
 use crate::sys::Errno;
 
-/// How long the daemon may take to end after its mount is gone.
-const ENDING: Duration = Duration::from_secs(10);
+/// How long the daemon may take to end after its mount is gone, until it is said to linger.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// The kind of failure of a daemon that is mounted nowhere here any more.
+pub(super) const ELSEWHERE: &str = "elsewhere";
 
 /// Why a path was not unmounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,17 +53,20 @@ pub enum Unmounted {
     Was(PathBuf),
     /// It was not mounted.
     WasNot,
+    /// It is not mounted here any more, but its daemon still serves those who had it: programs that work in it since it was detached, or
+    /// containers, whose mount namespaces have mounts of their own. The session is in use until they end. The daemon's pid, where known.
+    Lingers(Option<i32>),
 }
 
 /// Unmounts a session and waits for its daemon to end. With `lazy` the mount goes from sight at once, and the daemon ends
-/// when the last user of it does.
+/// when the last user of it does; asked so again, it ends, and those users get an error from then on.
 ///
 /// # Errors
 /// [`SessionError::MountBusy`] names who uses it; [`SessionError::Daemon`] for the mount of a `run`;
 /// [`SessionError::Unmount`].
 pub fn unmount(session: &Session, lazy: bool) -> Result<Unmounted, SessionError> {
     let mountpoint = match session.state()? {
-        SessionState::Unmounted => return Ok(Unmounted::WasNot),
+        SessionState::Unmounted => return end_rest(session, lazy),
         SessionState::Stale { mountpoint } => {
             heal(session, &mountpoint)?;
             return Ok(Unmounted::Was(mountpoint));
@@ -69,6 +75,7 @@ pub fn unmount(session: &Session, lazy: bool) -> Result<Unmounted, SessionError>
     };
     match ask(session, lazy) {
         Ok(()) => {}
+        Err(SessionError::Daemon(failure)) if failure.kind == ELSEWHERE => return lingers(session),
         Err(SessionError::Daemon(failure)) if failure.kind == "busy" => {
             return Err(busy(session, mountpoint));
         }
@@ -81,10 +88,30 @@ pub fn unmount(session: &Session, lazy: bool) -> Result<Unmounted, SessionError>
         },
         Err(error) => return Err(error),
     }
-    if !lazy {
-        wait_for_end(session)?;
+    if !lazy && !has_ended(session)? {
+        return lingers(session);
     }
     Ok(Unmounted::Was(mountpoint))
+}
+
+/// Of a session that is mounted nowhere here: a daemon may be left that serves others.
+fn end_rest(session: &Session, lazy: bool) -> Result<Unmounted, SessionError> {
+    if session.client()?.is_none() {
+        return Ok(Unmounted::WasNot);
+    }
+    match ask(session, lazy) {
+        Err(SessionError::Daemon(failure)) if failure.kind == ELSEWHERE => lingers(session),
+        Ok(()) | Err(SessionError::NoAnswer { .. }) => match has_ended(session)? {
+            true => Ok(Unmounted::WasNot),
+            false => lingers(session),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+fn lingers(session: &Session) -> Result<Unmounted, SessionError> {
+    let status = session.client()?.and_then(|mut client| client.status().ok());
+    Ok(Unmounted::Lingers(status.map(|s| s.pid)))
 }
 
 fn ask(session: &Session, lazy: bool) -> Result<(), SessionError> {
@@ -98,16 +125,16 @@ fn busy(session: &Session, mountpoint: PathBuf) -> SessionError {
     SessionError::MountBusy { name: session.name().clone(), mountpoint, holders }
 }
 
-fn wait_for_end(session: &Session) -> Result<(), SessionError> {
+/// Whether the daemon ends within [`ENDING`].
+fn has_ended(session: &Session) -> Result<bool, SessionError> {
     let until = Instant::now() + ENDING;
     while lock::is_held(&session.lock_path())? {
         if Instant::now() >= until {
-            let source = std::io::ErrorKind::TimedOut.into();
-            return Err(SessionError::NoAnswer { name: session.name().clone(), source });
+            return Ok(false);
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Takes a dead mount away.

@@ -28,6 +28,7 @@ const TESTS: &[Test] = &[
     ("a_session_from_beginning_to_end", mounts::a_session_from_beginning_to_end),
     ("a_crash_is_healed", mounts::a_crash_is_healed),
     ("a_signal_unmounts", mounts::a_signal_unmounts),
+    ("a_mount_in_another_namespace_lingers", mounts::a_mount_in_another_namespace_lingers),
     ("the_foreground", mounts::the_foreground),
     ("changes_wait_for_a_hold", mounts::changes_wait_for_a_hold),
     ("what_is_refused", mounts::what_is_refused),

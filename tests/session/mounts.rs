@@ -75,6 +75,35 @@ fn is_dead(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
 }
 
+/// A container has a mount of its own: unmounting here leaves it served, and says so; asked lazily, the daemon ends.
+pub fn a_mount_in_another_namespace_lingers(uid: u32) {
+    let world = World::new(uid);
+    let at = world.mount();
+    let mut command = Command::new("timeout");
+    let inside =
+        "cd \"$1\"; echo there; while echo x > written; do sleep 0.05; done; echo gone; exec sleep 60";
+    let command = command
+        .args(["-s", "KILL", "100", "unshare", "-m", "--propagation", "private"])
+        .args(["setpriv", "--reuid", &uid.to_string(), "--regid", &uid.to_string(), "--clear-groups"])
+        .args(["sh", "-c", inside, "sh"])
+        .arg(&at)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let (_container, mut said) = Running::start(command, "there");
+    let output = world.scrubfs("unmount").output().unwrap();
+    assert!(!is_mounted(&at) && text(&output).contains("Lingers(Some"), "{}", text(&output));
+    let again = world.scrubfs("mount").arg(".").output().unwrap();
+    assert!(text(&again).contains("is in use"), "{}", text(&again));
+    let output = world.scrubfs("unmount").args([".", "--lazy"]).output().unwrap();
+    assert!(text(&output).contains("WasNot"), "{}", text(&output));
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+    assert_eq!(line, "gone\n", "the container is not told");
+    world.mount();
+}
+
 /// In the foreground the process serves itself, and SIGINT ends it.
 pub fn the_foreground(uid: u32) {
     let world = World::new(uid);
@@ -104,7 +133,8 @@ pub fn changes_wait_for_a_hold(uid: u32) {
     assert!(writer.try_wait().unwrap().is_none(), "a change was made during a hold");
     drop(first.0.stdin.take());
     assert!(first.0.wait().unwrap().success());
-    assert!(writer.wait().unwrap().success());
+    let wrote = writer.wait_with_output().unwrap();
+    assert!(wrote.status.success(), "{}", text(&wrote));
     // One that is killed lets go as well.
     drop(hold());
     assert!(write("later").wait().unwrap().success());

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Order, signals};
 use crate::fuse::{self, MountOptions, Server};
@@ -13,7 +13,7 @@ use crate::path::Escaped;
 use crate::session::control::{ControlServer, Served, Status};
 use crate::session::record::{AnyPath, FORMAT, start_time};
 use crate::session::run::credentials;
-use crate::session::unmount::{UnmountError, unmount_path};
+use crate::session::unmount::{ELSEWHERE, UnmountError, unmount_path};
 use crate::session::{
     Failure, Layers, MountError, MountKind, MountRecord, Session, SessionError, SessionLock,
 };
@@ -201,6 +201,26 @@ impl Live {
         }
     }
 
+    /// Asked to unmount when nothing is mounted here any more: others still have the mount, from before it was detached or in mount
+    /// namespaces of their own. With `force` this process ends, and they get an error from then on.
+    fn end_elsewhere(&self, force: bool) -> Result<(), Failure> {
+        self.forget_mount();
+        if !force {
+            return Err(Failure::new(ELSEWHERE, "it is mounted in other mount namespaces only, or detached"));
+        }
+        // After the answer is through.
+        let end = || {
+            std::thread::sleep(Duration::from_millis(100));
+            tracing::info!("ends although others have the mount, as asked");
+            std::process::exit(0);
+        };
+        std::thread::Builder::new()
+            .name("end".to_owned())
+            .spawn(end)
+            .map(|_| ())
+            .map_err(|e| Failure::new("failed", e.to_string()))
+    }
+
     pub(super) fn forget_mount(&self) {
         if let Err(error) = self.session.clear_mount_record() {
             tracing::warn!(%error, "the mount record stays");
@@ -226,11 +246,12 @@ impl Served for Live {
             failure.hint = Some("end that program".to_owned());
             return Err(failure);
         }
+        if !self.session.is_mounted_at(&self.mountpoint).unwrap_or(true) {
+            return self.end_elsewhere(lazy);
+        }
         match unmount_path(&self.mountpoint, lazy) {
             Ok(()) => {
-                if lazy {
-                    self.forget_mount();
-                }
+                self.forget_mount();
                 Ok(())
             }
             Err(UnmountError::Busy) => Err(Failure::new("busy", "files in it are in use")),

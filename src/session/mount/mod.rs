@@ -82,7 +82,14 @@ pub fn mount(state: &StateDir, config: &ConfigDir, request: &MountRequest) -> Re
         Prelude::Already(mounted) => return Ok(mounted),
         Prelude::Mount(picked, order) => (picked, order),
     };
-    let started = Daemon::start(&picked.session, &order).and_then(|mut daemon| daemon.ready());
+    let started =
+        Daemon::start(&picked.session, &order).and_then(|mut daemon| daemon.ready()).and_then(|()| {
+            // The proof that it answers. It also has the kernel know the root's owner from now on: until then it takes it for root's, and a
+            // change pushed meanwhile would leave it at that for the first one to ask.
+            std::fs::metadata(&order.mountpoint)
+                .map(drop)
+                .map_err(SessionError::io("look at", &order.mountpoint))
+        });
     match started {
         Ok(()) => Ok(mounted(picked, order.mountpoint)),
         Err(error) => {
