@@ -114,7 +114,7 @@ fn a_broken_rule_file_is_named_with_line_and_rule() {
         $ scrubfs audit --rules ../rules.toml
         Error: the rules cannot be used
         Caused by: $W/w/../rules.toml, line 3, rule `mine`: unknown variant `explode`, expected one of `redact`, `gate`, `hide`, `open`, `clear`
-        Hint: Correct the line, or take the rule out; the rules are described in the README.
+        Hint: Correct the line or take it out; nothing of the file is in force until it is right.
         [exit 1]
         $ scrubfs audit --rules ../none.toml
         Error: the rule file $W/w/../none.toml cannot be used: it does not exist
