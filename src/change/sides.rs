@@ -170,16 +170,7 @@ impl OpenSide<'_> {
 }
 
 fn read_full(file: &File, buf: &mut [u8], at: u64) -> Result<usize, Fault> {
-    let mut got = 0;
-    while let Some(rest) = buf.get_mut(got..).filter(|r| !r.is_empty()) {
-        match rustix::io::pread(file, rest, at + got as u64) {
-            Ok(0) => break,
-            Ok(n) => got += n,
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(Fault::Unreadable(errno)),
-        }
-    }
-    Ok(got)
+    sys::read_full(file, buf, at).map_err(Fault::Unreadable)
 }
 
 /// Whether both hold the same bytes.

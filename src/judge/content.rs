@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Judge, Undecided, links::settled_before};
 use crate::layer::Stamp;
 use crate::policy::{Masks, PathAction, PathVerdict, WHOLE_MAX, WINDOW_OVERLAP};
-use crate::sys::{self, Errno, Stat};
+use crate::sys::{self, Stat};
 
 /// Larger files are judged in blocks of this many bytes.
 const BLOCK: u64 = 4 << 20;
@@ -291,18 +291,8 @@ impl Content {
     }
 }
 
-/// Fills `buf` from `offset` as far as the file goes.
 fn read_full(file: &File, buf: &mut [u8], offset: u64) -> Result<usize, Undecided> {
-    let mut got = 0;
-    while let Some(rest) = buf.get_mut(got..).filter(|r| !r.is_empty()) {
-        match rustix::io::pread(file, rest, offset + got as u64) {
-            Ok(0) => break,
-            Ok(n) => got += n,
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(Undecided::Unreadable(errno)),
-        }
-    }
-    Ok(got)
+    sys::read_full(file, buf, offset).map_err(Undecided::Unreadable)
 }
 
 /// Reads a file of a known size whole.

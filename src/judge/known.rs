@@ -101,17 +101,21 @@ impl Learner<'_> {
                         todo.push((path, own));
                     }
                     FileType::File | FileType::Unknown => {
-                        let verdict = above.unwrap_or_else(|| self.judge.policy.path(&path, Kind::File));
+                        let verdict = above.unwrap_or_else(|| self.judge.path_verdict(&path, Kind::File));
                         self.learn(&path, &verdict);
                     }
-                    _ => {}
+                    FileType::Symlink
+                    | FileType::Fifo
+                    | FileType::Socket
+                    | FileType::CharDevice
+                    | FileType::BlockDevice => {}
                 }
             }
         }
     }
 
     fn hidden(&self, path: &RelPath, kind: Kind) -> Option<PathVerdict> {
-        Some(self.judge.policy.path(path, kind)).filter(|v| v.action == PathAction::Hide)
+        Some(self.judge.path_verdict(path, kind)).filter(|v| v.action == PathAction::Hide)
     }
 
     fn learn(&mut self, path: &RelPath, verdict: &PathVerdict) {

@@ -34,7 +34,8 @@ impl LinkIndex {
         };
         let names = index.names.get(&stat.ino).cloned().unwrap_or_default();
         // Names outside the workspace are not lower paths; but a directory that could not be listed may hold a secret name.
-        let all_found = index.complete || names.len() as u64 >= u64::from(stat.nlink);
+        // Nor is an index to be trusted that does not know the file at all: then its directories number files otherwise.
+        let all_found = !names.is_empty() && (index.complete || names.len() as u64 >= u64::from(stat.nlink));
         *slot = Some(index);
         if all_found { Ok(names) } else { Err(Undecided::UnknownNames) }
     }
@@ -87,4 +88,21 @@ fn walk(lower: &LowerDir) -> Index {
         }
     }
     Index { begun, names, complete }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_the_index_does_not_know_is_undecided() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("f"), "x").unwrap();
+        let lower = LowerDir::open(dir.path()).unwrap();
+        let mut stat = lower.stat(&RelPath::parse("f").unwrap()).unwrap();
+        assert_eq!(LinkIndex::default().names(&lower, &stat).unwrap().len(), 1);
+        // As on file systems whose directories give other numbers than their files.
+        (stat.ino, stat.nlink) = (u64::MAX, 2);
+        assert_eq!(LinkIndex::default().names(&lower, &stat), Err(Undecided::UnknownNames));
+    }
 }

@@ -146,7 +146,7 @@ impl Judge {
             FileType::File | FileType::Dir | FileType::Symlink | FileType::Fifo | FileType::Socket => {}
         }
         let kind = kind_of(stat);
-        let mut verdict = self.policy.path(path, kind);
+        let mut verdict = self.path_verdict(path, kind);
         if let Some(rule) = self.ignored(path, kind, &verdict) {
             return EntryVerdict::Hidden(Arc::new(rule));
         }
@@ -158,9 +158,6 @@ impl Judge {
         }
         match verdict.action {
             PathAction::Hide => self.hidden_by(&verdict),
-            PathAction::Redact(format) if kind == Kind::File && format.is_credential_store() => {
-                self.hidden_by(&verdict)
-            }
             PathAction::Gate if kind == Kind::File => match self.gate(path, stat, &verdict) {
                 Ok(true) => self.hidden_by(&verdict),
                 Ok(false) => EntryVerdict::Shown(verdict),
@@ -193,6 +190,11 @@ impl Judge {
         self.links.forget();
     }
 
+    /// What policy says of a path, with what stands in for parsers that are not there. All of the judge asks here.
+    fn path_verdict(&self, path: &RelPath, kind: Kind) -> PathVerdict {
+        in_force(self.policy.path(path, kind))
+    }
+
     fn strictest_of_names(
         &self,
         path: &RelPath,
@@ -204,12 +206,13 @@ impl Judge {
             if name == *path {
                 continue;
             }
-            let mut other = self.policy.path_and_parents(&name, Kind::File);
+            let mut other = in_force(self.policy.path_and_parents(&name, Kind::File));
             let ignored = self.ignores.hides_with_parents(&self.lower, &self.policy, &name, Kind::File);
             if ignored.is_some() && !self.policy.beats_ignore_files(&other) {
                 other.action = PathAction::Hide;
             }
-            if strictness(other.action) > strictness(strictest.action) {
+            // A name that the user cleared does not clear the others.
+            if other.action.strictness() > strictest.action.strictness() {
                 strictest = other;
             }
         }
@@ -303,15 +306,18 @@ fn kind_of(stat: &Stat) -> Kind {
     }
 }
 
-/// Among the names of one file the strictest judgement counts; a name that the user cleared does not clear the others.
-fn strictness(action: PathAction) -> u8 {
-    match action {
-        PathAction::Clear => 0,
-        PathAction::Open => 1,
-        PathAction::Plain => 2,
-        PathAction::Redact(_) => 3,
-        PathAction::Gate => 4,
-        PathAction::Hide => 5,
+/// A credential store is hidden while no parser masks its values. Decided here, before names are compared or values learnt.
+fn in_force(verdict: PathVerdict) -> PathVerdict {
+    match verdict.action {
+        PathAction::Redact(format) if format.is_credential_store() => {
+            PathVerdict { action: PathAction::Hide, ..verdict }
+        }
+        PathAction::Plain
+        | PathAction::Open
+        | PathAction::Gate
+        | PathAction::Redact(_)
+        | PathAction::Hide
+        | PathAction::Clear => verdict,
     }
 }
 
@@ -343,6 +349,22 @@ mod tests {
         }
         for name in ["main.rs", "docker-compose.yml", "requirements.txt", ".env.example"] {
             assert!(!judge(name), "{name} is hidden");
+        }
+    }
+
+    #[test]
+    fn a_gated_second_name_does_not_show_a_credential_file() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(
+            dir.path().join(".npmrc"),
+            "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n",
+        )
+        .unwrap();
+        std::fs::hard_link(dir.path().join(".npmrc"), dir.path().join("ca.pem")).unwrap();
+        let lower = Arc::new(LowerDir::open(dir.path()).unwrap());
+        let judge = Judge::new(lower, Arc::new(Policy::builtin()), [0; 32], Vec::new());
+        for name in [".npmrc", "ca.pem"] {
+            assert!(judge.whole_path(&RelPath::parse(name).unwrap()).unwrap().is_hidden(), "{name} is shown");
         }
     }
 }

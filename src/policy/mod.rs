@@ -186,6 +186,20 @@ pub enum Format {
     Http,
 }
 
+impl PathAction {
+    /// How much it hides: of several that fit one object, the highest counts.
+    pub(crate) fn strictness(self) -> u8 {
+        match self {
+            Self::Clear => 0,
+            Self::Open => 1,
+            Self::Plain => 2,
+            Self::Redact(_) => 3,
+            Self::Gate => 4,
+            Self::Hide => 5,
+        }
+    }
+}
+
 impl Format {
     /// Whether files of this format are there to hold credentials. Their values cannot be told from harmless text without parsing
     /// them, so while no parser masks them such a file is hidden whole.

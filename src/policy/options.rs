@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-use super::paths::{PathRules, strictness};
+use super::paths::PathRules;
 use super::pattern::{fold, split};
 use super::rules::RuleError;
 use super::{Kind, PathAction, PathVerdict, RuleId};
@@ -137,7 +137,7 @@ impl Options {
             return PathVerdict { action: PathAction::Hide, rule: Some(hidden_by) };
         }
         let verdict = rules.judge(path, kind);
-        if kind == Kind::File && strictness(verdict.action) < strictness(PathAction::Gate) {
+        if kind == Kind::File && verdict.action.strictness() < PathAction::Gate.strictness() {
             let above = ancestors(path).find_map(|dir| last_match(&self.redact, dir, Kind::Dir));
             if let Some(given) =
                 above.and_then(|at| self.given.iter().filter(|g| g.choice == Choice::Redact).nth(at))

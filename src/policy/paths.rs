@@ -137,7 +137,7 @@ impl PathRules {
             copy_action(verdict.action, generic, copy).map(|action| PathVerdict { action, ..verdict })
         });
         match original {
-            Some(copy) if strictness(copy.action) > strictness(own.action) => at_kind(copy, kind),
+            Some(copy) if copy.action.strictness() > own.action.strictness() => at_kind(copy, kind),
             Some(_) | None => own,
         }
     }
@@ -234,7 +234,7 @@ impl PathRules {
             None => PathVerdict { action: PathAction::Plain, rule: None },
         };
         let (main, workspace) = (verdict(best.main), verdict(best.workspace));
-        if strictness(workspace.action) > strictness(main.action) && workspace.action != PathAction::Plain {
+        if workspace.action.strictness() > main.action.strictness() && workspace.action != PathAction::Plain {
             workspace
         } else {
             main
@@ -254,18 +254,6 @@ fn rank(rule: &Rule) -> u8 {
     match rule.origin {
         Origin::User => action + 16,
         Origin::BuiltIn | Origin::Workspace | Origin::IgnoreFile | Origin::CommandLine => action,
-    }
-}
-
-/// How much an action hides.
-pub(super) fn strictness(action: PathAction) -> u8 {
-    match action {
-        PathAction::Clear => 0,
-        PathAction::Open => 1,
-        PathAction::Plain => 2,
-        PathAction::Redact(_) => 3,
-        PathAction::Gate => 4,
-        PathAction::Hide => 5,
     }
 }
 

@@ -57,6 +57,23 @@ pub fn copy_range(from: &File, to: &File, at: u64, len: u64) -> Result<u64> {
     Ok(from_at.saturating_sub(at))
 }
 
+/// Fills `buf` from an offset on, as far as the file goes; returns how much there was.
+///
+/// # Errors
+/// The errno of pread(2).
+pub fn read_full(file: &File, buf: &mut [u8], at: u64) -> Result<usize> {
+    let mut got = 0;
+    while let Some(rest) = buf.get_mut(got..).filter(|r| !r.is_empty()) {
+        match rustix::io::pread(file, rest, at + got as u64) {
+            Ok(0) => break,
+            Ok(n) => got += n,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(got)
+}
+
 fn copy_by_hand(from: &File, to: &File, at: &mut u64, end: u64) -> Result<()> {
     let mut buf = vec![0; 256 << 10];
     while *at < end {

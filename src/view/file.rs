@@ -105,7 +105,7 @@ impl View {
         self.open_upper(node)
     }
 
-    /// As [`View::upper_file`], for callers that hold `ns` exclusively.
+    /// As [`View::upper_file`], for callers that hold `ns`.
     pub(super) fn upper_file_locked(&self, node: &Arc<Node>) -> Result<Arc<File>> {
         if let Some(file) = self.files.get(node.id, true) {
             return Ok(file);
@@ -143,25 +143,32 @@ impl View {
     /// `EROFS`; the errno of copy-up or of pwrite(2).
     pub fn write(&self, id: NodeId, offset: u64, data: &[u8], clear_setid: bool) -> Result<usize> {
         let node = self.file_node(id)?;
-        let file = self.writable(&node, None)?;
-        write_all_at(&file, data, offset)?;
-        if clear_setid {
-            drop_setid(&file)?;
-        }
+        self.with_writable(&node, None, |file| {
+            write_all_at(file, data, offset)?;
+            if clear_setid { drop_setid(file) } else { Ok(()) }
+        })?;
         Ok(data.len())
     }
 
-    /// The upper file of a node, copied up if need be, keeping at most `keep` bytes of its content.
-    pub(super) fn writable(&self, node: &Arc<Node>, keep: Option<u64>) -> Result<Arc<File>> {
+    /// Changes the content of a node's upper file, copied up if need be with at most `keep` bytes of its content. `ns` is held
+    /// meanwhile, so that a quiet view is quiet in content too; `act` must not take it again.
+    pub(super) fn with_writable<T>(
+        &self,
+        node: &Arc<Node>,
+        keep: Option<u64>,
+        act: impl FnOnce(&File) -> Result<T>,
+    ) -> Result<T> {
         if self.read_only {
             return Err(Errno::ROFS);
         }
-        if !node.is_upper() {
-            let ns = self.exclusive()?;
-            self.copy_up(&ns, node, keep)?;
-            return self.upper_file_locked(node);
+        let shared = self.ns.read();
+        if node.is_upper() {
+            return act(&*self.upper_file_locked(node)?);
         }
-        self.upper_file(node)
+        drop(shared);
+        let ns = self.exclusive()?;
+        self.copy_up(&ns, node, keep)?;
+        act(&*self.upper_file_locked(node)?)
     }
 
     /// Allocates or punches space, as fallocate(2).
@@ -171,9 +178,10 @@ impl View {
     pub fn fallocate(&self, id: NodeId, offset: u64, len: u64, mode: u32) -> Result<()> {
         let node = self.file_node(id)?;
         let flags = FallocateFlags::from_bits(mode).ok_or(Errno::OPNOTSUPP)?;
-        let file = self.writable(&node, None)?;
-        rustix::fs::fallocate(&*file, flags, offset, len)?;
-        drop_setid(&file)
+        self.with_writable(&node, None, |file| {
+            rustix::fs::fallocate(file, flags, offset, len)?;
+            drop_setid(file)
+        })
     }
 
     /// Finds the next data or hole, as lseek(2).
@@ -202,28 +210,22 @@ impl View {
         if !source.is_upper() {
             return Err(Errno::XDEV);
         }
-        let target = self.writable(&target, None)?;
-        let source = self.upper_file(&source)?;
         let (mut from_at, mut to_at) = (from.1, to.1);
         let want = usize::try_from(len.min(1 << 30)).map_err(|_| Errno::OVERFLOW)?;
-        let copied =
-            rustix::fs::copy_file_range(&*source, Some(&mut from_at), &*target, Some(&mut to_at), want)?;
-        drop_setid(&target)?;
+        let copied = self.with_writable(&target, None, |target| {
+            let source = self.upper_file_locked(&source)?;
+            let copied =
+                rustix::fs::copy_file_range(&*source, Some(&mut from_at), target, Some(&mut to_at), want)?;
+            drop_setid(target)?;
+            Ok(copied)
+        })?;
         Ok(copied as u64)
     }
 }
 
 fn read_at(file: &File, offset: u64, len: usize) -> Result<Vec<u8>> {
     let mut buf = vec![0; len];
-    let mut got = 0;
-    while let Some(rest) = buf.get_mut(got..).filter(|r| !r.is_empty()) {
-        match rustix::io::pread(file, rest, offset + got as u64) {
-            Ok(0) => break,
-            Ok(n) => got += n,
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
+    let got = sys::read_full(file, &mut buf, offset)?;
     buf.truncate(got);
     Ok(buf)
 }

@@ -6,8 +6,8 @@
 //! an unlinked file needs until the kernel forgets it.
 //!
 //! Lock order: `ns`, then the node table, then one node's state. `ns` is taken shared by whatever looks at names and exclusively
-//! by whatever changes them or moves an object from lower to upper, so that a path computed under it stays true. File content is read and written
-//! without it. The judge and the layers have locks of their own, inside these. Nothing is sent to the kernel under a lock: notices
+//! by whatever changes them or moves an object from lower to upper, so that a path computed under it stays true. File content of upper is written with it
+//! shared and read without it. The judge and the layers have locks of their own, inside these. Nothing is sent to the kernel under a lock: notices
 //! go through a queue.
 
 use std::fs::File;
@@ -91,7 +91,7 @@ pub struct View {
 /// Proof that `ns` is held exclusively.
 type Exclusive<'a> = RwLockWriteGuard<'a, ()>;
 
-/// Holds off every request that looks at or changes names while it lives.
+/// Holds off every request that looks at or changes names, or writes content, while it lives.
 #[derive(Debug)]
 pub struct Quiesced<'a> {
     _ns: Exclusive<'a>,
@@ -258,4 +258,42 @@ fn adopt_root(upper: &UpperDir, lower: &Stat) -> Result<()> {
     }
     sys::set_mode(upper.as_fd(), lower.mode | 0o700)?;
     sys::set_times(upper.as_fd(), Some(lower.atime), Some(lower.mtime))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::policy::Policy;
+
+    #[test]
+    fn a_quiet_view_takes_no_write_to_a_file_of_upper_either() {
+        let dir = tempfile::tempdir().unwrap();
+        for sub in ["lower", "upper", "work", "base"] {
+            std::fs::create_dir(dir.path().join(sub)).unwrap();
+        }
+        let lower = Arc::new(LowerDir::open(&dir.path().join("lower")).unwrap());
+        let judge = Arc::new(Judge::new(lower, Arc::new(Policy::builtin()), [0; 32], Vec::new()));
+        let upper = UpperDir::open(&dir.path().join("upper"), &dir.path().join("work")).unwrap();
+        let base = BaseStore::open(&dir.path().join("base")).unwrap();
+        let view = View::new(ViewConfig { judge, upper, base, read_only: false }).unwrap();
+        let caller = Caller { uid: 0, gid: 0 };
+        let file = view.create(ROOT, &Name::new("f").unwrap(), NewNode::File(0o600), caller).unwrap();
+        let (send, done) = channel();
+        let quiet = view.quiesce();
+        let writer = Arc::clone(&view);
+        let thread = std::thread::spawn(move || {
+            writer.write(file.id, 0, b"late", false).unwrap();
+            send.send(()).unwrap();
+        });
+        assert_eq!(done.recv_timeout(Duration::from_millis(200)), Err(RecvTimeoutError::Timeout));
+        assert_eq!(std::fs::read(dir.path().join("upper/f")).unwrap(), b"");
+        drop(quiet);
+        done.recv_timeout(Duration::from_secs(20)).unwrap();
+        thread.join().unwrap();
+        assert_eq!(view.read(file.id, 0, 9).unwrap(), b"late");
+        view.close();
+    }
 }

@@ -60,9 +60,10 @@ impl View {
         if node.is_dir() {
             return Err(Errno::ISDIR);
         }
-        let file = self.writable(node, Some(size))?;
-        rustix::fs::ftruncate(&*file, size)?;
-        super::file::drop_setid(&file)
+        self.with_writable(node, Some(size), |file| {
+            rustix::fs::ftruncate(file, size)?;
+            super::file::drop_setid(file)
+        })
     }
 
     fn attribute_fd(&self, node: &Arc<Node>) -> Result<OwnedFd> {
