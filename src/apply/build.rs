@@ -2,11 +2,12 @@
 //! kept, refused or gated with its reason; none disappears. The order of steps is the one in which no step needs a later one:
 //! directories that open, removals from the deepest up, new objects from the top down, directories that close.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::contents::{Contents, Decision};
 use super::disk::Attrs;
 use super::error::{ApplyError, Result};
+use super::part::{self, Part, Take};
 use super::plan::{
     Action, Applied, Content, GateFlag, Gated, Kept, KeptReason, Note, Object, Plan, Reason, Refusal,
 };
@@ -30,7 +31,8 @@ pub fn plan(site: &Site<'_>, changes: &ChangeSet, options: &Options) -> Result<P
     if let Some(pattern) = selection.idle(options, changes) {
         return Err(ApplyError::NoMatch { pattern: pattern.to_string() });
     }
-    let taken = close(changes, |c| selection.means(c));
+    let parts = part::resolve(site, changes, options)?;
+    let taken = close(changes, |c| parts.contains_key(&c.path) || selection.means(c));
     let root = site.judge.lower().root_stat();
     let contents = Contents { judge: site.judge, upper: site.upper, base: site.base };
     let mut builder = Builder {
@@ -38,6 +40,7 @@ pub fn plan(site: &Site<'_>, changes: &ChangeSet, options: &Options) -> Result<P
         contents,
         options,
         selection,
+        parts,
         plan: Plan::new((root.dev, root.ino), options.clone()),
         staying: HashSet::new(),
         new_dirs: HashSet::new(),
@@ -71,6 +74,7 @@ struct Builder<'a> {
     contents: Contents<'a>,
     options: &'a Options,
     selection: Selection,
+    parts: BTreeMap<RelPath, Part>,
     plan: Plan,
     /// Directories of lower in which something stays that merged does not show.
     staying: HashSet<RelPath>,
@@ -107,7 +111,7 @@ impl Builder<'_> {
         }
         let closed: Vec<GateFlag> = change
             .gates()
-            .filter(|r| !self.selection.is_open(change, r.flag))
+            .filter(|r| !self.is_open(change, r.flag))
             .map(|r| GateFlag::new(r.flag, &r.why))
             .collect();
         if !closed.is_empty() {
@@ -115,21 +119,35 @@ impl Builder<'_> {
             self.stays(change);
             return Ok(());
         }
-        match self.steps(change)? {
+        let take = self.parts.get(&change.path).map_or(Take::Whole, |p| p.take.clone());
+        match self.steps(change, &take)? {
             Some(reason) => {
                 self.plan.conflicts.push(Refusal { path: change.path.clone(), reason });
                 self.stays(change);
             }
-            None => self.record(change),
+            None => self.record(change, take != Take::Whole),
         }
         Ok(())
     }
 
+    fn is_open(&self, change: &Change, flag: Flag) -> bool {
+        self.selection.is_open(change, flag) || self.parts.get(&change.path).is_some_and(|p| p.allows(flag))
+    }
+
     /// Adds a change's steps, or says why it cannot be applied.
-    fn steps(&mut self, change: &Change) -> Result<Option<Reason>> {
+    fn steps(&mut self, change: &Change, take: &Take) -> Result<Option<Reason>> {
+        let is_file = change.new.as_ref().is_some_and(|n| n.file_type() == FileType::File);
+        let attrs_alone =
+            take.is_attrs_alone() && change.kind == ChangeKind::Modified && change.conflict.is_none();
+        if *take != Take::Whole && (!is_file || change.kind == ChangeKind::Mode) {
+            return Ok(Some(Reason::NotInParts));
+        }
         let Some(new) = &change.new else { return Ok(self.remove(change)) };
-        let content = if new.file_type() == FileType::File && change.kind != ChangeKind::Mode {
-            match self.contents.decide(change, self.options.conflicts)? {
+        if attrs_alone {
+            return Ok(self.set_attrs(change, new));
+        }
+        let content = if is_file && change.kind != ChangeKind::Mode {
+            match self.contents.decide(change, self.options.conflicts, take)? {
                 Decision::Refuse(reason) => return Ok(Some(reason)),
                 Decision::Take(content, remarks) => {
                     let note = |what| Note { path: change.path.clone(), what };
@@ -145,7 +163,7 @@ impl Builder<'_> {
         if change.kind == ChangeKind::Mode {
             return Ok(self.set_attrs(change, new));
         }
-        self.put(change, new, content)
+        self.put(change, new, content, take)
     }
 
     fn remove(&mut self, change: &Change) -> Option<Reason> {
@@ -191,7 +209,7 @@ impl Builder<'_> {
         None
     }
 
-    fn put(&mut self, change: &Change, new: &Side, content: Content) -> Result<Option<Reason>> {
+    fn put(&mut self, change: &Change, new: &Side, content: Content, take: &Take) -> Result<Option<Reason>> {
         if let Some(reason) = self.parent_missing(change)? {
             return Ok(Some(reason));
         }
@@ -229,7 +247,8 @@ impl Builder<'_> {
             let before = Some(old.stamp());
             self.removals.push(Step { path: from.clone(), before, action: Action::Remove });
         }
-        let action = Action::Put { object, attrs: Attrs::of(&new.stat, new.mode), source: Some(new.stamp()) };
+        let attrs = put_attrs(change, new, take);
+        let action = Action::Put { object, attrs, source: Some(new.stamp()) };
         self.puts.push(Step { path: change.path.clone(), before, action });
         Ok(None)
     }
@@ -281,7 +300,7 @@ impl Builder<'_> {
         ApplyError::Io { action: "look at", place: Spot::lower(path).to_string(), errno }
     }
 
-    fn record(&mut self, change: &Change) {
+    fn record(&mut self, change: &Change, in_part: bool) {
         let from = match &change.kind {
             ChangeKind::Renamed { from } => Some(from),
             ChangeKind::Added
@@ -298,7 +317,8 @@ impl Builder<'_> {
             from.map(|p| (p, None)).into_iter().chain([(&change.path, change.new.as_ref().map(Side::stamp))])
         {
             let base = self.site.base.get(path);
-            self.plan.trims.push(Trim { path: path.clone(), source, base, stays: false });
+            let stays = in_part && path == &change.path;
+            self.plan.trims.push(Trim { path: path.clone(), source, base, stays });
         }
         if change.hidden_inside > 0 && change.new.is_none() {
             return;
@@ -336,6 +356,16 @@ impl Builder<'_> {
     }
 }
 
+/// The attributes of what is put into lower. Of a part they are lower's own where the part leaves them out, and the time is that
+/// of the apply: no earlier state of the file had this content.
+fn put_attrs(change: &Change, new: &Side, take: &Take) -> Attrs {
+    let attrs = match &change.old {
+        Some(old) if !take.attrs() => Attrs::of(&old.stat, old.mode),
+        Some(_) | None => Attrs::of(&new.stat, new.mode),
+    };
+    Attrs { mtime: attrs.mtime.filter(|_| *take == Take::Whole), ..attrs }
+}
+
 /// Whether two names of one upper file get the same bytes: masks of one lower file turned back are the same under each name.
 fn same_bytes(a: &Content, b: &Content) -> bool {
     match (a, b) {
@@ -344,8 +374,8 @@ fn same_bytes(a: &Content, b: &Content) -> bool {
             (a.stamp.dev, a.stamp.ino) == (b.stamp.dev, b.stamp.ino)
         }
         (
-            Content::Upper | Content::Restored(_) | Content::Merged { .. },
-            Content::Upper | Content::Restored(_) | Content::Merged { .. },
+            Content::Upper | Content::Restored(_) | Content::Merged { .. } | Content::Part { .. },
+            Content::Upper | Content::Restored(_) | Content::Merged { .. } | Content::Part { .. },
         ) => false,
     }
 }

@@ -9,9 +9,10 @@ use rustix::fs::OFlags;
 
 use super::error::{ApplyError, Result};
 use super::merge::{Merged, merge};
-use super::plan::{Content, Reason, Remark, Source};
+use super::part::Take;
+use super::plan::{Content, Old, Reason, Remark, Source};
 use super::select::ConflictMode;
-use crate::change::{Change, Conflict, Flag};
+use crate::change::{Change, ChangeKind, Conflict, Flag, Side, TextDiff};
 use crate::judge::{EntryVerdict, Judge, Undecided, Whole};
 use crate::layer::{BaseStore, Stamp, UpperDir};
 use crate::path::RelPath;
@@ -65,26 +66,31 @@ type Made<T> = std::result::Result<T, Failure>;
 
 impl Contents<'_> {
     /// Decides where the bytes of a change come from, and tries whether they can be made.
-    pub(super) fn decide(&self, change: &Change, mode: ConflictMode) -> Result<Decision> {
-        match self.try_decide(change, mode) {
+    pub(super) fn decide(&self, change: &Change, mode: ConflictMode, take: &Take) -> Result<Decision> {
+        match self.try_decide(change, mode, take) {
             Ok((content, remarks)) => Ok(Decision::Take(content, remarks)),
             Err(Failure::Refused(reason)) => Ok(Decision::Refuse(reason)),
             Err(Failure::Failed(error)) => Err(error),
         }
     }
 
-    fn try_decide(&self, change: &Change, mode: ConflictMode) -> Made<(Content, Vec<Remark>)> {
-        let both_files = |c: &Change| {
-            let file =
-                |s: &Option<crate::change::Side>| s.as_ref().is_some_and(|s| s.file_type() == FileType::File);
-            file(&c.old) && file(&c.new)
+    fn try_decide(&self, change: &Change, mode: ConflictMode, take: &Take) -> Made<(Content, Vec<Remark>)> {
+        let content = match (self.whole_content(change, mode)?, take) {
+            (Content::Upper, Take::Whole) => return Ok((Content::Upper, Vec::new())),
+            (content, Take::Whole) => content,
+            (then, take) => {
+                let (old, take, then) = (old_of(change)?, take.clone(), Box::new(then));
+                Content::Part { old, take, then }
+            }
         };
-        let source = || {
-            let old = change.old.as_ref().ok_or(Reason::from(Conflict::BaseUnknown))?;
-            Made::Ok(Source { from: change.old_path().clone(), stamp: old.stamp() })
-        };
+        let (_, remarks) = self.make(&change.path, &content)?;
+        Ok((content, remarks))
+    }
+
+    /// Where the bytes come from if all of a change is taken.
+    fn whole_content(&self, change: &Change, mode: ConflictMode) -> Made<Content> {
         match change.conflict {
-            Some(conflict) if !conflict.may_merge() || !both_files(change) => {
+            Some(conflict) if !conflict.may_merge() || !is_file(&change.old) || !is_file(&change.new) => {
                 Err(Reason::from(conflict).into())
             }
             Some(conflict) => {
@@ -94,16 +100,10 @@ impl Contents<'_> {
                 }
                 let base = if conflict == Conflict::AddedBoth { None } else { base.map(|h| hex(&h)) };
                 let markers = mode == ConflictMode::Markers;
-                let content = Content::Merged { of: source()?, base, markers };
-                let (_, remarks) = self.make(&change.path, &content)?;
-                Ok((content, remarks))
+                Ok(Content::Merged { of: source_of(change)?, base, markers })
             }
-            None if change.has(Flag::Redacted) => {
-                let content = Content::Restored(source()?);
-                let (_, remarks) = self.make(&change.path, &content)?;
-                Ok((content, remarks))
-            }
-            None => Ok((Content::Upper, Vec::new())),
+            None if change.has(Flag::Redacted) => Ok(Content::Restored(source_of(change)?)),
+            None => Ok(Content::Upper),
         }
     }
 
@@ -121,19 +121,52 @@ impl Contents<'_> {
     fn make(&self, path: &RelPath, content: &Content) -> Made<(Bytes, Vec<Remark>)> {
         match content {
             Content::Upper => Ok((Bytes::File(self.open_upper(path)?), Vec::new())),
-            Content::Restored(source) => {
-                let whole = self.original(source)?;
-                let restored = undamaged(restore(&whole.original, &whole.masks, &self.read_upper(path)?))?;
-                Ok((Bytes::Memory(restored.bytes), removed(&restored.removed)))
-            }
-            Content::Merged { of, base, markers } => {
-                let whole = self.original(of)?;
-                let (merged, mut remarks) = self.merged(path, base.as_deref(), &whole, *markers)?;
-                let restored = undamaged(restore(&whole.original, &whole.masks, &merged))?;
-                remarks.extend(removed(&restored.removed));
-                Ok((Bytes::Memory(restored.bytes), remarks))
+            Content::Part { old, take, then } => self.complete(path, then, self.chosen(path, old, take)?),
+            Content::Restored(_) | Content::Merged { .. } => {
+                self.complete(path, content, self.read_upper(path)?)
             }
         }
+    }
+
+    /// Makes lower's bytes of the session's side: merged if need be, with masks turned back.
+    fn complete(&self, path: &RelPath, content: &Content, theirs: Vec<u8>) -> Made<(Bytes, Vec<Remark>)> {
+        let (of, merge) = match content {
+            Content::Upper => return Ok((Bytes::Memory(theirs), Vec::new())),
+            Content::Part { .. } => return Err(Reason::NotInParts.into()),
+            Content::Restored(of) => (of, None),
+            Content::Merged { of, base, markers } => (of, Some((base.as_deref(), *markers))),
+        };
+        let whole = self.original(of)?;
+        let (bytes, mut remarks) = match merge {
+            None => (theirs, Vec::new()),
+            Some((base, markers)) => self.merged(path, base, &whole, &theirs, markers)?,
+        };
+        let restored = undamaged(restore(&whole.original, &whole.masks, &bytes))?;
+        remarks.extend(removed(&restored.removed));
+        Ok((Bytes::Memory(restored.bytes), remarks))
+    }
+
+    /// What a person chose of the session's side, in masked space.
+    fn chosen(&self, path: &RelPath, old: &Old, take: &Take) -> Made<Vec<u8>> {
+        match take {
+            Take::Whole => self.read_upper(path),
+            Take::Edited { hash, .. } => self.kept(path, hash)?.ok_or(Reason::NoEdit.into()),
+            Take::Lines { lines, .. } => {
+                let old = match old {
+                    Old::Nothing => Vec::new(),
+                    Old::Lower(source) => self.original(source)?.masked(),
+                    Old::Base(hash) => self.kept(path, hash)?.ok_or(Reason::NoBase)?,
+                };
+                Ok(TextDiff::new(old, self.read_upper(path)?).select(|line| lines.contains(line)))
+            }
+        }
+    }
+
+    /// Content of the base store, by its hash in hex.
+    fn kept(&self, path: &RelPath, hash: &str) -> Made<Option<Vec<u8>>> {
+        let hash = blake3::Hash::from_hex(hash).map_err(|_| Reason::NoBase)?;
+        let failed = |source| ApplyError::Base { path: path.clone(), source };
+        Ok(self.base.content(hash.as_bytes()).map_err(failed)?)
     }
 
     /// The three-way merge in masked space.
@@ -142,20 +175,14 @@ impl Contents<'_> {
         path: &RelPath,
         base: Option<&str>,
         whole: &Whole,
+        theirs: &[u8],
         markers: bool,
     ) -> Made<(Vec<u8>, Vec<Remark>)> {
         let base = match base {
             None => Vec::new(),
-            Some(text) => {
-                let hash = blake3::Hash::from_hex(text).map_err(|_| Reason::NoBase)?;
-                let kept = self
-                    .base
-                    .content(hash.as_bytes())
-                    .map_err(|source| ApplyError::Base { path: path.clone(), source })?;
-                kept.ok_or(Reason::NoBase)?
-            }
+            Some(hash) => self.kept(path, hash)?.ok_or(Reason::NoBase)?,
         };
-        match merge(&base, &whole.masked(), &self.read_upper(path)?) {
+        match merge(&base, &whole.masked(), theirs) {
             Merged::Clean(bytes) => Ok((bytes, vec![Remark::Merged])),
             Merged::Binary => Err(Reason::Binary.into()),
             Merged::Conflicts { places, marked } => {
@@ -207,6 +234,28 @@ impl Contents<'_> {
         let read = file.take(MEMORY_MAX + 1).read_to_end(&mut bytes);
         read.map_err(|error| upper_error(path, super::workspace::errno_of(&error)))?;
         Ok(bytes)
+    }
+}
+
+fn is_file(side: &Option<Side>) -> bool {
+    side.as_ref().is_some_and(|s| s.file_type() == FileType::File)
+}
+
+fn source_of(change: &Change) -> Made<Source> {
+    let old = change.old.as_ref().ok_or(Reason::from(Conflict::BaseUnknown))?;
+    Ok(Source { from: change.old_path().clone(), stamp: old.stamp() })
+}
+
+/// What the lines of a change's diff are counted from; see [`Sides::old`](crate::change::Sides::old).
+fn old_of(change: &Change) -> Made<Old> {
+    let old_fits = change.old.is_none() || is_file(&change.old);
+    if !is_file(&change.new) || !old_fits || change.kind == ChangeKind::Type {
+        return Err(Reason::NotInParts.into());
+    }
+    match (&change.old, change.base.and_then(|b| b.hash)) {
+        (None, _) => Ok(Old::Nothing),
+        (Some(_), Some(hash)) if change.conflict == Some(Conflict::EditedBoth) => Ok(Old::Base(hex(&hash))),
+        (Some(_), _) => Ok(Old::Lower(source_of(change)?)),
     }
 }
 

@@ -9,7 +9,7 @@ use super::contents::Contents;
 use super::disk::{Area, Disk, Roots, Spot};
 use super::error::{ApplyError, Context as _, Pending, Progress, Result, Side};
 use super::journal::{Begin, Journal, Kind, MaybeStamp, Record};
-use super::plan::{Action, Applied, Content, Kept, Note, Object, Plan, Step};
+use super::plan::{Action, Applied, Content, Kept, Note, Object, Old, Plan, Source, Step};
 use super::stage::{Supply, stage};
 use super::workspace::Workspace;
 use super::{Site, store};
@@ -234,16 +234,31 @@ fn is_as_planned(planned: Option<&Stamp>, now: Option<&Stat>) -> bool {
 
 fn check_content(roots: &Roots, object: &Object) -> Result<()> {
     match object {
-        Object::File(Content::Restored(source) | Content::Merged { of: source, .. }) => {
-            check_lower(roots, &source.from, Some(&source.stamp))
-        }
-        Object::File(Content::Upper)
-        | Object::Dir
+        Object::File(content) => sources(content)
+            .into_iter()
+            .try_for_each(|source| check_lower(roots, &source.from, Some(&source.stamp))),
+        Object::Dir
         | Object::Symlink
         | Object::Fifo
         | Object::Socket
         | Object::Saved { .. }
         | Object::SameAs { .. } => Ok(()),
+    }
+}
+
+/// The files of lower that a new file is made from.
+fn sources(content: &Content) -> Vec<&Source> {
+    match content {
+        Content::Upper => Vec::new(),
+        Content::Restored(source) | Content::Merged { of: source, .. } => vec![source],
+        Content::Part { old, then, .. } => {
+            let mut all = sources(then);
+            match old {
+                Old::Lower(source) => all.push(source),
+                Old::Nothing | Old::Base(_) => {}
+            }
+            all
+        }
     }
 }
 

@@ -35,6 +35,7 @@ mod error;
 mod execute;
 mod journal;
 mod merge;
+mod part;
 mod plan;
 mod recover;
 mod select;
@@ -54,9 +55,10 @@ pub use disk::Attrs;
 pub use error::{ApplyError, Pending, Progress, Result, Side};
 pub use execute::{Done, Execution, execute};
 pub use merge::{Disagreement, Merged, merge};
+pub use part::{Part, Take, keep_edit};
 pub use plan::{
-    Action, Applied, Content, GateFlag, Gated, Kept, KeptReason, Note, Object, Plan, Reason, Refusal, Remark,
-    Source, Step, Xattrs,
+    Action, Applied, Content, GateFlag, Gated, Kept, KeptReason, Note, Object, Old, Plan, Reason, Refusal,
+    Remark, Source, Step, Xattrs,
 };
 pub use recover::{Recovered, Way, recover};
 pub use select::{Allow, ConflictMode, Options, Pattern};

@@ -3,6 +3,7 @@
 
 use super::disk::Attrs;
 use super::error::{ApplyError, Result};
+use super::part::Take;
 use super::select::Options;
 use super::wire;
 use crate::change::{Conflict, Flag};
@@ -140,6 +141,27 @@ pub enum Content {
         /// Whether disagreements are written between markers.
         markers: bool,
     },
+    /// The old content with a part of the change, for what would else be the whole of upper's file.
+    Part {
+        /// What the part is counted from.
+        old: Old,
+        /// The part.
+        take: Take,
+        /// What becomes of it, as of a whole file.
+        then: Box<Content>,
+    },
+}
+
+/// The old content of a change that is applied in parts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Old {
+    /// None: the file is new.
+    Nothing,
+    /// Lower's, masked.
+    Lower(Source),
+    /// The kept base, by its BLAKE3 in hex, because lower has moved on.
+    Base(String),
 }
 
 /// A file of lower whose bytes go into a new file.
@@ -251,6 +273,12 @@ pub enum Reason {
     /// The base of a merge was not kept.
     #[error("both sides changed it, and their common base was not kept")]
     NoBase,
+    /// A part was chosen of a change that has none.
+    #[error("it can only be applied whole")]
+    NotInParts,
+    /// The edited version that was to be applied is gone or damaged.
+    #[error("the edited version is not kept any more")]
+    NoEdit,
     /// A parent is no directory in lower, and the change that would make it one is not part of this.
     #[error("its directory is not part of what is applied")]
     NoParent,
@@ -285,6 +313,8 @@ impl Reason {
             Self::TooLarge => "too-large",
             Self::Binary => "binary",
             Self::NoBase => "no-base",
+            Self::NotInParts => "not-in-parts",
+            Self::NoEdit => "no-edit",
             Self::NoParent => "no-parent",
             Self::EditedSince => "edited-since",
             Self::NotKept => "not-kept",

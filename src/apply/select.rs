@@ -7,6 +7,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
 use super::error::{ApplyError, Result};
+use super::part::Part;
 use super::wire;
 use crate::change::{Change, ChangeKind, ChangeSet, Flag};
 use crate::path::RelPath;
@@ -15,10 +16,13 @@ use crate::sys::FileType;
 /// What to apply, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Options {
-    /// Paths and globs; with no hunks either, everything is meant.
+    /// Paths and globs; with no hunks and parts either, everything is meant.
     pub paths: Vec<Pattern>,
     /// Ids of hunks: of their files, only these are applied.
     pub hunks: Vec<String>,
+    /// Changes and parts of changes that were chosen one by one.
+    #[serde(default)]
+    pub parts: Vec<Part>,
     /// Opened gates.
     pub allow: Vec<Allow>,
     /// What is done where both sides changed the same lines.
@@ -147,7 +151,7 @@ impl Selection {
         let allow = |a: &Allow| Ok((a.flag.clone(), a.pattern.as_ref().map(compile).transpose()?));
         Ok(Self {
             paths: options.paths.iter().map(compile).collect::<Result<_>>()?,
-            everything: options.paths.is_empty() && options.hunks.is_empty(),
+            everything: options.paths.is_empty() && options.hunks.is_empty() && options.parts.is_empty(),
             allow: options.allow.iter().map(allow).collect::<Result<_>>()?,
         })
     }

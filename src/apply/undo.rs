@@ -113,7 +113,9 @@ impl Reverser<'_> {
                 Action::SetAttrs { was: *attrs, attrs: *was, xattrs, source: None }
             }
         };
-        Ok(Ok(Step { path: step.path.clone(), before: expected, action }))
+        // Its present state, which is the expected one but for what a later apply and its undo leave on an object that they moved
+        // away and back.
+        Ok(Ok(Step { path: step.path.clone(), before: now.as_ref().map(Stamp::from), action }))
     }
 
     /// Whether a directory holds what the apply did not put there.
@@ -263,8 +265,11 @@ impl Restorer<'_> {
 
     /// What lower was, remembered again: the object that is back there, in its present state.
     fn base(&self, trim: &Trim) -> Result<()> {
-        let Some(base) = trim.base else { return Ok(()) };
         let failed = |source| ApplyError::Base { path: trim.path.clone(), source };
+        let Some(base) = trim.base else {
+            // A new file of which a part was applied: lower never had it, again.
+            return if trim.stays { self.site.base.forget(&trim.path).map_err(failed) } else { Ok(()) };
+        };
         let now = self.lower(&trim.path)?.map(|s| Stamp::from(&s));
         let stamp = now.filter(|n| n.file_type() == base.stamp.file_type()).unwrap_or(base.stamp);
         if self.site.base.get(&trim.path).is_some() && base.stamp.file_type() == FileType::Dir {

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::text::{Line, LineId, Tag, TextDiff};
+use super::lines::Lines;
+use super::text::{Edit, Line, LineId, Tag, TextDiff};
 use crate::path::RelPath;
 
 /// Lines of context around an edit, as git shows them.
@@ -129,31 +130,44 @@ impl TextDiff {
         Some(line.trim_ascii_end())
     }
 
-    /// The old content with only the hunks of these ids applied. Ids of [`TextDiff::hunks`] (with [`CONTEXT`]) and of
+    /// The changed lines of the hunks of these ids. Ids of [`TextDiff::hunks`] (with [`CONTEXT`]) and of
     /// [`TextDiff::smallest_hunks`] count.
     ///
     /// # Errors
     /// [`UnknownHunk`] for the first id that is none of them: nothing is guessed.
-    pub fn select_hunks(&self, path: &RelPath, ids: &BTreeSet<String>) -> Result<Vec<u8>, UnknownHunk> {
-        let mut known: BTreeMap<String, Range<usize>> = BTreeMap::new();
-        for hunk in self.smallest_hunks(path).into_iter().chain(self.hunks(path, CONTEXT)) {
-            known.insert(hunk.id, hunk.edits);
-        }
+    pub fn lines_of_hunks<'i>(
+        &self,
+        path: &RelPath,
+        ids: impl IntoIterator<Item = &'i String>,
+    ) -> Result<Lines, UnknownHunk> {
+        let known = self.known_hunks(path);
         let mut edits = BTreeSet::new();
         for id in ids {
             edits.extend(known.get(id).cloned().ok_or_else(|| UnknownHunk(id.clone()))?);
         }
-        let lines: Vec<_> = edits.into_iter().filter_map(|e| self.edits().get(e)).collect();
-        // Edits are sorted by both their ranges, so the one that may hold a line is found by bisection.
-        let holds = |id: LineId| {
-            let range = |i: usize| lines.get(i).map(|e| if id.tag == Tag::Added { &e.new } else { &e.old });
-            let after = lines.partition_point(|e| match id.tag {
-                Tag::Added => e.new.start < id.number,
-                Tag::Removed | Tag::Context => e.old.start < id.number,
-            });
-            after.checked_sub(1).and_then(range).is_some_and(|r| r.contains(&(id.number - 1)))
-        };
-        Ok(self.select(holds))
+        Ok(self.lines_of_edits(edits.into_iter().filter_map(|e| self.edits().get(e))))
+    }
+
+    /// The ids that [`TextDiff::lines_of_hunks`] takes.
+    #[must_use]
+    pub fn hunk_ids(&self, path: &RelPath) -> BTreeSet<String> {
+        self.known_hunks(path).into_keys().collect()
+    }
+
+    fn known_hunks(&self, path: &RelPath) -> BTreeMap<String, Range<usize>> {
+        let hunks = self.smallest_hunks(path).into_iter().chain(self.hunks(path, CONTEXT));
+        hunks.map(|h| (h.id, h.edits)).collect()
+    }
+
+    /// All changed lines.
+    #[must_use]
+    pub fn all_lines(&self) -> Lines {
+        self.lines_of_edits(self.edits())
+    }
+
+    fn lines_of_edits<'e>(&self, edits: impl IntoIterator<Item = &'e Edit>) -> Lines {
+        let ids = |tag, range: &Range<u32>| range.clone().map(move |n| LineId { tag, number: n + 1 });
+        edits.into_iter().flat_map(|e| ids(Tag::Removed, &e.old).chain(ids(Tag::Added, &e.new))).collect()
     }
 
     /// The changed lines of a hunk, for choosing among them.
@@ -193,14 +207,14 @@ mod tests {
         let parts = d.split(&path(), &hunks[0]);
         assert_eq!(parts.iter().map(place).collect::<Vec<_>>(), [(2, 7, 2, 7), (6, 7, 6, 7)]);
         assert_eq!(d.split(&path(), &hunks[1]).len(), 1);
-        let only = |id: &str| d.select_hunks(&path(), &BTreeSet::from([id.to_owned()])).unwrap();
+        let only = |id: &str| {
+            let lines = d.lines_of_hunks(&path(), [&id.to_owned()]).unwrap();
+            d.select(|l| lines.contains(l))
+        };
         assert_eq!(only(&hunks[0].id), numbered(40, &[(5, "five\n"), (9, "nine\n")]));
         assert_eq!(only(&parts[1].id), numbered(40, &[(9, "nine\n")]));
         assert_eq!(only(&hunks[1].id), numbered(40, &[(30, "")]));
-        assert_eq!(
-            d.select_hunks(&path(), &BTreeSet::from(["nope".into()])),
-            Err(UnknownHunk("nope".into()))
-        );
+        assert_eq!(d.lines_of_hunks(&path(), [&"nope".to_owned()]), Err(UnknownHunk("nope".into())));
     }
 
     #[test]

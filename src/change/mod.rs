@@ -21,6 +21,7 @@ mod flag;
 mod git;
 mod hunk;
 mod ignores;
+mod lines;
 mod patch;
 mod rename;
 mod risk;
@@ -46,6 +47,7 @@ pub use file::{
 };
 pub use flag::{Flag, Raised, UnknownFlag};
 pub use hunk::{CONTEXT, Hunk, UnknownHunk};
+pub use lines::Lines;
 pub use patch::{Skipped, write_file, write_hunk, write_patch};
 pub use scan::scan;
 pub use sides::Sides;

@@ -73,7 +73,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
                 args.allow.iter().map(|a| Allow::parse(a.as_bytes())).collect::<apply::Result<Vec<_>>>()?;
             let conflicts =
                 if args.conflict == "markers" { ConflictMode::Markers } else { ConflictMode::Refuse };
-            let options = Options { paths, hunks: args.hunk.clone(), allow, conflicts };
+            let options = Options { paths, hunks: args.hunk.clone(), parts: Vec::new(), allow, conflicts };
             apply::plan(&target.site(), &target.scan()?, &options)?
         }
     };

@@ -10,7 +10,7 @@ mod upper;
 mod upper_edit;
 mod watch;
 
-pub use base::BaseStore;
+pub use base::{BaseStore, CONTENT_MAX};
 pub use lower::{LowerDir, LowerList, LowerRef};
 pub use mark::{MARK_PREFIX, OPAQUE, ORIGIN, OVERLAY_PREFIX, Origin, Stamp, is_private_xattr};
 pub use upper::{Staged, UpperDir, UpperEntry, is_whiteout};
