@@ -7,10 +7,12 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Judge, Undecided, links::settled_before};
+use super::cache::{AGE, Part, Piece};
+use super::links::{ago, settled_before};
+use super::{Judge, Undecided};
 use crate::layer::Stamp;
 use crate::policy::{Masks, PathAction, PathVerdict, WHOLE_MAX, WINDOW_OVERLAP};
-use crate::sys::{self, Stat};
+use crate::sys::{self, Stat, Time};
 
 /// Larger files are judged in blocks of this many bytes.
 const BLOCK: u64 = 4 << 20;
@@ -71,8 +73,8 @@ impl Contents {
         lock(&self.gates).get(stamp).copied()
     }
 
-    pub(super) fn remember_gate(&self, stamp: &Stamp, hides: bool) {
-        if is_settled(stamp) {
+    pub(super) fn remember_gate(&self, stamp: &Stamp, begun: Begun, hides: bool) {
+        if begun.finds_settled(stamp) {
             lock(&self.gates).insert(*stamp, hides);
         }
     }
@@ -85,8 +87,8 @@ impl Contents {
         Some(Content { stamp: *stamp, masks })
     }
 
-    fn remember(&self, content: &Content, verdict: &PathVerdict) {
-        if !is_settled(&content.stamp) {
+    fn remember(&self, content: &Content, verdict: &PathVerdict, begun: Begun) {
+        if !begun.finds_settled(&content.stamp) {
             return;
         }
         let mut files = lock(&self.files);
@@ -145,14 +147,17 @@ impl Judge {
         file: &File,
         stat: &Stat,
     ) -> Result<(Content, Option<Vec<u8>>), Undecided> {
-        let stamp = Stamp::from(stat);
-        // Asked for a file as a whole only: larger ones have no verdict of their own.
-        let (masks, bytes) = if stat.size <= WHOLE_MAX && self.clear.is_clear(&stamp, verdict.action) {
+        let (begun, stamp) = (Begun::now(), Stamp::from(stat));
+        let piece = Piece { stamp: &stamp, part: Part::Whole, action: verdict.action };
+        let (masks, bytes) = if stat.size <= WHOLE_MAX && self.is_clear(piece) {
             (Known::Whole(Arc::default()), None)
         } else if stat.size <= WHOLE_MAX {
             let bytes = read_all(file, stat.size)?;
             let masks = self.masks_of(verdict, &bytes);
             expect_same(file, &stamp)?;
+            if masks.is_empty() {
+                self.remember_clear(piece, begun);
+            }
             (Known::Whole(Arc::new(masks)), Some(bytes))
         } else if matches!(verdict.action, PathAction::Redact(_)) {
             return Err(Undecided::TooLarge);
@@ -160,10 +165,7 @@ impl Judge {
             (Known::Blocks(Arc::default()), None)
         };
         let content = Content { stamp, masks };
-        self.contents.remember(&content, verdict);
-        if content.is_clear() && is_settled(&stamp) {
-            self.clear.remember(&stamp, verdict.action);
-        }
+        self.contents.remember(&content, verdict, begun);
         Ok((content, bytes))
     }
 }
@@ -172,10 +174,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a change made now would get another stamp: the last ones are older than the clock's tick.
-fn is_settled(stamp: &Stamp) -> bool {
-    let line = settled_before();
-    stamp.mtime < line && stamp.ctime < line
+/// When a judgement began, taken before it reads: a change after that may come too late for what was read, so its stamp must be another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Begun {
+    settled: Time,
+    pub(super) quiet: Time,
+}
+
+impl Begun {
+    pub(super) fn now() -> Self {
+        Self { settled: settled_before(), quiet: ago(AGE) }
+    }
+
+    /// Whether a change since then would have another stamp: the last ones are older than the clock's tick.
+    fn finds_settled(self, stamp: &Stamp) -> bool {
+        stamp.mtime < self.settled && stamp.ctime < self.settled
+    }
 }
 
 fn expect_same(file: &File, stamp: &Stamp) -> Result<(), Undecided> {
@@ -277,16 +291,26 @@ impl Content {
     fn judge_block(&self, judge: &Judge, file: &File, block: u64) -> Result<Masks, Undecided> {
         let start = (block * BLOCK).saturating_sub(WINDOW_OVERLAP);
         let end = ((block + 1) * BLOCK + WINDOW_OVERLAP).min(self.stamp.size);
+        let begun = Begun::now();
+        // Blocks are searched in the same way whatever the path says.
+        let piece = Piece { stamp: &self.stamp, part: Part::Block(block), action: PathAction::Plain };
+        if judge.is_clear(piece) {
+            return Ok(Masks::default());
+        }
         let mut window =
             vec![0; usize::try_from(end.saturating_sub(start)).map_err(|_| Undecided::TooLarge)?];
         let got = read_full(file, &mut window, start)?;
         window.truncate(got);
+        judge.count_scan();
         let mut spans = judge.policy.scan_window(&window, Some(judge.known_values()));
         for span in &mut spans {
             span.start += start;
         }
         let masks = judge.masker.mask(&window, start, &spans);
         expect_same(file, &self.stamp)?;
+        if masks.is_empty() {
+            judge.remember_clear(piece, begun);
+        }
         Ok(masks)
     }
 }
@@ -319,3 +343,6 @@ pub(super) fn read_whole(
     expect_same(file, content.stamp())?;
     Ok(Whole { original, masks, stat })
 }
+
+#[cfg(test)]
+mod tests;

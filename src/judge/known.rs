@@ -6,7 +6,6 @@ use std::os::fd::AsFd as _;
 use std::sync::OnceLock;
 
 use super::{Judge, content};
-use crate::layer::Stamp;
 use crate::path::{Name, RelPath};
 use crate::policy::{Kind, KnownMatcher, KnownValues, PathAction, PathVerdict};
 use crate::sys::{self, FileType};
@@ -37,7 +36,7 @@ impl Judge {
         &self.learnt().matcher
     }
 
-    /// A digest of what was learnt, to tell one state of the secrets from another without telling anything about them.
+    /// A digest of what was learnt: with another one the same bytes may be masked elsewhere.
     pub(super) fn known_digest(&self) -> &[u8; 32] {
         &self.learnt().digest
     }
@@ -51,10 +50,9 @@ impl Judge {
 
     fn learnt(&self) -> &Learnt {
         self.known.learnt.get_or_init(|| {
-            let mut learner =
-                Learner { judge: self, values: KnownValues::new(), files: 0, hasher: blake3::Hasher::new() };
+            let mut learner = Learner { judge: self, values: KnownValues::new(), files: 0 };
             learner.walk();
-            let Learner { values, hasher, .. } = learner;
+            let Learner { values, .. } = learner;
             if values.dropped() > 0 {
                 tracing::warn!(
                     dropped = values.dropped(),
@@ -62,8 +60,8 @@ impl Judge {
                 );
             }
             tracing::info!(values = values.len(), "known values learnt");
-            let matcher = values.build();
-            Learnt { values, matcher, digest: *hasher.finalize().as_bytes() }
+            let (matcher, digest) = (values.build(), values.digest());
+            Learnt { values, matcher, digest }
         })
     }
 }
@@ -72,7 +70,6 @@ struct Learner<'a> {
     judge: &'a Judge,
     values: KnownValues,
     files: usize,
-    hasher: blake3::Hasher,
 }
 
 impl Learner<'_> {
@@ -134,7 +131,6 @@ impl Learner<'_> {
 
     fn read(&mut self, path: &RelPath, verdict: &PathVerdict) -> Result<(), super::Undecided> {
         let (file, stat) = self.judge.lower.open_file_stat(path).map_err(super::Undecided::Unreadable)?;
-        self.hash(&Stamp::from(&stat));
         if stat.size > LEARN_MAX || self.is_excluded(&stat) {
             return Ok(());
         }
@@ -146,9 +142,5 @@ impl Learner<'_> {
 
     fn is_excluded(&self, stat: &sys::Stat) -> bool {
         self.judge.excluded.contains(&(stat.dev, stat.ino))
-    }
-
-    fn hash(&mut self, stamp: &Stamp) {
-        self.hasher.update(format!("{stamp:?}").as_bytes());
     }
 }

@@ -47,7 +47,12 @@ impl LinkIndex {
 
 /// The time now, a tick ago: older stamps are settled.
 pub(super) fn settled_before() -> Time {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(TICK);
+    ago(TICK)
+}
+
+/// The time so long ago.
+pub(super) fn ago(age: Duration) -> Time {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(age);
     Time { sec: i64::try_from(now.as_secs()).unwrap_or(i64::MAX), nsec: now.subsec_nanos() }
 }
 

@@ -3,8 +3,9 @@
 //! here, so what is shown is what is diffed is what is restored. What cannot be decided is hidden, with the reason.
 
 use std::os::fd::AsFd;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::layer::{LowerDir, Stamp};
 use crate::path::RelPath;
@@ -66,7 +67,10 @@ pub struct Judge {
     masker: Masker,
     links: links::LinkIndex,
     ignores: ignores::Ignores,
-    clear: cache::ClearFiles,
+    /// Where the cache of clear files is, and the cache once somebody asked.
+    cache: Option<PathBuf>,
+    clear: OnceLock<cache::ClearFiles>,
+    scans: AtomicU64,
     known: known::Known,
     contents: content::Contents,
     excluded: Vec<(u64, u64)>,
@@ -89,33 +93,62 @@ impl Judge {
         mask_key: [u8; 32],
         excluded: Vec<(u64, u64)>,
     ) -> Self {
-        let links = links::LinkIndex::default();
-        let contents = content::Contents::default();
-        let (ignores, clear) = (ignores::Ignores::default(), cache::ClearFiles::default());
-        let known = known::Known::default();
         Self {
             lower,
             policy,
             masker: Masker::new(mask_key),
-            links,
-            ignores,
-            clear,
-            known,
-            contents,
+            links: links::LinkIndex::default(),
+            ignores: ignores::Ignores::default(),
+            cache: None,
+            clear: OnceLock::new(),
+            scans: AtomicU64::new(0),
+            known: known::Known::default(),
+            contents: content::Contents::default(),
             excluded,
         }
     }
 
-    /// Learns what must be known before content can be judged, and opens the cache of clear files at `cache`. To be called once, on a
-    /// thread of its own if names shall be answered meanwhile: whoever needs content waits.
-    pub fn prepare(&self, cache: &Path) {
-        let rules = blake3::keyed_hash(&self.policy.digest(), self.known_digest());
-        self.clear.open(cache, *rules.as_bytes());
+    /// With a file that remembers across mounts what holds nothing secret. It is read when content is first judged.
+    #[must_use]
+    pub fn with_cache(mut self, file: PathBuf) -> Self {
+        self.cache = Some(file).filter(|_| self.lower.stamps_changes());
+        self
     }
 
-    /// Writes what the cache of clear files gathered.
+    /// Writes what is new in the cache of clear files.
     pub fn flush(&self) {
-        self.clear.flush();
+        if let Some(clear) = self.clear.get() {
+            clear.flush();
+            tracing::debug!(scans = self.scans(), "verdict cache written");
+        }
+    }
+
+    /// How often bytes were searched for secrets since this judge was made.
+    #[must_use]
+    pub fn scans(&self) -> u64 {
+        self.scans.load(Ordering::Relaxed)
+    }
+
+    fn count_scan(&self) {
+        self.scans.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn clear(&self) -> Option<&cache::ClearFiles> {
+        let file = self.cache.as_ref()?;
+        Some(self.clear.get_or_init(|| {
+            let rules = blake3::keyed_hash(&self.policy.digest(), self.known_digest());
+            cache::ClearFiles::open(file, *rules.as_bytes(), self.lower.root_stat().dev)
+        }))
+    }
+
+    fn is_clear(&self, piece: cache::Piece<'_>) -> bool {
+        self.clear().is_some_and(|clear| clear.is_clear(piece))
+    }
+
+    fn remember_clear(&self, piece: cache::Piece<'_>, begun: content::Begun) {
+        if let Some(clear) = self.clear() {
+            clear.remember(piece, begun.quiet);
+        }
     }
 
     /// The rules.
@@ -246,6 +279,7 @@ impl Judge {
         if stat.size > WHOLE_MAX {
             return Ok(true);
         }
+        let begun = content::Begun::now();
         let file = self.lower.open_file(path).map_err(Undecided::Unreadable)?;
         let before = sys::stat_fd(file.as_fd()).map_err(Undecided::Unreadable)?;
         let bytes = content::read_all(&file, before.size)?;
@@ -254,7 +288,7 @@ impl Judge {
             return Err(Undecided::Changing);
         }
         let hides = self.policy.gate_hides(&bytes);
-        self.contents.remember_gate(&Stamp::from(&after), hides);
+        self.contents.remember_gate(&Stamp::from(&after), begun, hides);
         tracing::debug!(%path, hides, rule = %self.rule_id(verdict), "content of a gated file judged");
         Ok(hides)
     }
@@ -289,6 +323,7 @@ impl Judge {
     /// The masks of bytes that are held in memory and stand for a whole file.
     #[must_use]
     pub fn masks_of(&self, verdict: &PathVerdict, bytes: &[u8]) -> Masks {
+        self.count_scan();
         self.masker.mask(bytes, 0, &self.policy.scan(verdict, bytes, Some(self.known_values())))
     }
 }

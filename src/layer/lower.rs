@@ -10,6 +10,10 @@ use rustix::fs::{self as rfs, Mode, OFlags};
 use crate::path::RelPath;
 use crate::sys::{self, Errno, RawEntry, Result, Stat};
 
+/// The magic numbers (statfs(2)) of ext2 to ext4, XFS, Btrfs, F2FS, bcachefs, ZFS and overlayfs.
+const STAMPING: &[u32] =
+    &[0xEF53, 0x5846_5342, 0x9123_683E, 0xF2F5_2010, 0xCA45_1A4E, 0x2FC1_2FC1, 0x794C_7630];
+
 /// The workspace, for reading.
 #[derive(Debug)]
 pub struct LowerDir {
@@ -96,6 +100,14 @@ impl LowerDir {
     /// As [`sys::open_beneath`].
     pub fn open_list(&self, path: &RelPath) -> Result<LowerList> {
         sys::open_list(self.root.as_fd(), path).map(LowerList)
+    }
+
+    /// Whether the root's file system gives every change of a file's content another change time, for good: whoever can write a file cannot
+    /// set that time, and a write through a shared mapping counts as soon as the page before it is on disk. Not so with tmpfs (its pages
+    /// never are), FAT (two seconds are one moment) and what other machines or programs serve.
+    #[must_use]
+    pub fn stamps_changes(&self) -> bool {
+        rfs::fstatfs(&self.root).is_ok_and(|fs| STAMPING.contains(&(fs.f_type as u32)))
     }
 
     /// Figures of the file system that holds the workspace.

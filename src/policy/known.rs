@@ -101,6 +101,18 @@ impl KnownValues {
         self.dropped
     }
 
+    /// A digest of all values.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let mut values: Vec<_> = self.values.iter().collect();
+        values.sort_unstable();
+        let mut hasher = blake3::Hasher::new();
+        for value in values {
+            hasher.update(&(value.len() as u64).to_le_bytes()).update(value);
+        }
+        *hasher.finalize().as_bytes()
+    }
+
     /// A matcher of the values as they are.
     #[must_use]
     pub fn build(&self) -> KnownMatcher {

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::record::{FORMAT, SessionRecord};
-use super::state::{make_private_dir, write_private};
+use super::state::{VERDICTS, make_private_dir, write_private};
 use super::{Session, SessionError, SessionName, StateDir};
 use crate::layer;
 use crate::sys::{self, Errno, Stat};
@@ -57,6 +57,9 @@ pub(super) fn write_record(dir: &Path, record: &SessionRecord) -> Result<(), Ses
 
 /// Unfinished and removed sessions older than this are deleted when a session is made.
 const LEFT_OVER: Duration = Duration::from_secs(3600);
+
+/// And so are verdict caches to which nothing was added for so long.
+const STALE_VERDICTS: Duration = Duration::from_secs(60 * 24 * 3600);
 
 impl StateDir {
     /// All sessions, by name; damaged ones apart.
@@ -155,14 +158,33 @@ impl StateDir {
             let entry = entry.map_err(SessionError::io("list", &sessions))?;
             let name = entry.file_name();
             let ours = [".new.", ".gone."].iter().any(|p| name.as_bytes().starts_with(p.as_bytes()));
-            let old =
-                |meta: fs::Metadata| meta.modified().ok().and_then(|t| t.elapsed().ok()) > Some(LEFT_OVER);
-            if ours && entry.metadata().is_ok_and(old) {
+            if ours && entry.metadata().is_ok_and(|meta| is_older(&meta, LEFT_OVER)) {
                 delete(&sessions, &entry.path())?;
+            }
+        }
+        self.delete_old_verdicts().map_err(SessionError::io("tidy", &self.root().join(VERDICTS)))
+    }
+
+    fn delete_old_verdicts(&self) -> io::Result<()> {
+        let entries = match fs::read_dir(self.root().join(VERDICTS)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            if entry.metadata().is_ok_and(|meta| is_older(&meta, STALE_VERDICTS)) {
+                match fs::remove_file(entry.path()) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                    Ok(()) | Err(_) => {}
+                }
             }
         }
         Ok(())
     }
+}
+
+fn is_older(meta: &fs::Metadata, than: Duration) -> bool {
+    meta.modified().ok().and_then(|t| t.elapsed().ok()) > Some(than)
 }
 
 fn is_taken(error: &io::Error) -> bool {

@@ -13,6 +13,9 @@ use super::record::{check_format, parse};
 /// The newest format of the state directory that this program knows.
 const FORMAT: u32 = 1;
 
+/// The directory of the verdict caches, one a workspace, in the state directory.
+pub(super) const VERDICTS: &str = "verdicts";
+
 /// Where sessions live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateDir {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::mounts::{SOURCE_PREFIX, mount_table, mounted_at};
 use super::record::{FORMAT, MountKind, MountRecord, SessionRecord};
-use super::state::{read_toml, write_volatile};
+use super::state::{VERDICTS, make_private_dir, read_toml, write_volatile};
 use super::{ConfigDir, Hold, PolicySource, SessionError, SessionLock, SessionName, lock};
 use crate::judge::Judge;
 use crate::layer::{BaseStore, LowerDir, UpperDir};
@@ -311,15 +311,28 @@ impl Session {
             .map_err(SessionError::io("open the base in", &base_path))?;
         let policy = Arc::new(source.build()?);
         let excluded = vec![self.state_identity()?];
-        let judge = Arc::new(Judge::new(lower.clone(), policy, self.mask_key()?, excluded));
+        let judge = Judge::new(lower.clone(), policy, self.mask_key()?, excluded);
+        let judge = Arc::new(judge.with_cache(self.verdicts_path(&lower)?));
         Ok(Layers { lower, upper, base, judge })
+    }
+
+    fn state_root(&self) -> &Path {
+        self.dir.ancestors().nth(2).unwrap_or(&self.dir)
     }
 
     /// Device and inode of the state directory, which no view shows.
     fn state_identity(&self) -> Result<(u64, u64), SessionError> {
-        let root = self.dir.ancestors().nth(2).unwrap_or(&self.dir);
+        let root = self.state_root();
         let meta = fs::metadata(root).map_err(SessionError::io("look at", root))?;
         Ok((meta.dev(), meta.ino()))
+    }
+
+    /// What is known of the workspace's files, for all of its sessions.
+    fn verdicts_path(&self, lower: &LowerDir) -> Result<PathBuf, SessionError> {
+        let dir = self.state_root().join(VERDICTS);
+        make_private_dir(&dir)?;
+        let root = lower.root_stat();
+        Ok(dir.join(format!("{:x}-{:x}", root.dev, root.ino)))
     }
 
     fn policy_path(&self) -> PathBuf {

@@ -44,6 +44,7 @@ pub(super) struct Serving {
 pub(super) struct Live {
     session: Session,
     view: Arc<View>,
+    judge: Arc<Judge>,
     kind: MountKind,
     mountpoint: std::path::PathBuf,
     began: Instant,
@@ -121,7 +122,7 @@ impl Prepared {
     }
 
     fn serve(self, server: Server) -> Result<Serving, SessionError> {
-        let Self { session, order, view, lock, .. } = self;
+        let Self { session, order, view, judge, lock } = self;
         let pid = rustix::process::getpid().as_raw_nonzero().get();
         let record = MountRecord {
             format: FORMAT,
@@ -139,6 +140,7 @@ impl Prepared {
         let live = Live {
             session,
             view,
+            judge,
             kind: order.kind,
             mountpoint: order.mountpoint,
             began: Instant::now(),
@@ -158,9 +160,10 @@ impl Serving {
         let dir = live.session.dir().to_owned();
         signals::handle(queue, Arc::clone(&live))?;
         control.serve(Arc::clone(&live) as Arc<dyn Served>).map_err(SessionError::io("listen in", &dir))?;
+        keep_verdicts(&live.judge).map_err(SessionError::io("start a thread in", &dir))?;
         tracing::info!(mountpoint = %Escaped::path(&live.mountpoint), "mounted");
         let result = server.run();
-        live.forget_mount();
+        live.ends();
         drop(control);
         drop(lock);
         tracing::info!(?result, "ended");
@@ -204,7 +207,7 @@ impl Live {
     /// Asked to unmount when nothing is mounted here any more: others still have the mount, from before it was detached or in mount
     /// namespaces of their own. With `force` this process ends, and they get an error from then on.
     fn end_elsewhere(&self, force: bool) -> Result<(), Failure> {
-        self.forget_mount();
+        self.ends();
         if !force {
             return Err(Failure::new(ELSEWHERE, "it is mounted in other mount namespaces only, or detached"));
         }
@@ -221,11 +224,33 @@ impl Live {
             .map_err(|e| Failure::new("failed", e.to_string()))
     }
 
-    pub(super) fn forget_mount(&self) {
+    /// Leaves behind what the next mount needs, and nothing else.
+    pub(super) fn ends(&self) {
+        self.judge.flush();
+        self.forget_mount();
+    }
+
+    fn forget_mount(&self) {
         if let Err(error) = self.session.clear_mount_record() {
             tracing::warn!(%error, "the mount record stays");
         }
     }
+}
+
+/// How often new verdicts are written.
+const KEEP: Duration = Duration::from_secs(60);
+
+/// Writes new verdicts now and then for as long as the mount is served: little is lost when the daemon is killed.
+fn keep_verdicts(judge: &Arc<Judge>) -> io::Result<()> {
+    let judge = Arc::downgrade(judge);
+    let keep = move || {
+        while let Some(judge) = judge.upgrade() {
+            judge.flush();
+            drop(judge);
+            std::thread::sleep(KEEP);
+        }
+    };
+    std::thread::Builder::new().name("verdicts".to_owned()).spawn(keep).map(|_| ())
 }
 
 impl Served for Live {

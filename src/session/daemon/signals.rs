@@ -51,7 +51,7 @@ pub(super) fn handle(queue: SignalQueue, live: Arc<Live>) -> Result<(), SessionE
 fn end(live: &Live, lazy: bool) {
     if live.kind() == MountKind::Run {
         // Its mount ends with the program in it; ending first is what was asked for, and what was written is in upper.
-        live.forget_mount();
+        live.ends();
         std::process::exit(0);
     }
     if let Err(failure) = live.unmount(lazy) {
