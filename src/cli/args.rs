@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use super::{
-    apply, audit, check, completions, daemon, diff, discard, doctor, list, man, mount, remove, run, status,
-    undo, unmount,
+    apply, audit, check, completions, daemon, diff, discard, docker_plugin, doctor, list, man, mount, remove,
+    run, status, undo, unmount,
 };
 
 /// What every help text ends with.
@@ -97,6 +97,7 @@ pub(super) enum Command {
     Audit(audit::Args),
     Check(check::Args),
     Doctor(doctor::Args),
+    DockerPlugin(docker_plugin::Args),
     Completions(completions::Args),
     Man(man::Args),
     #[command(hide = true)]

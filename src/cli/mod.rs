@@ -13,6 +13,7 @@ mod completions;
 mod daemon;
 mod diff;
 mod discard;
+mod docker_plugin;
 mod doctor;
 mod error;
 mod json;
@@ -68,6 +69,7 @@ fn verb(command: &Command, ui: &mut Ui) -> Result {
         Command::Audit(args) => audit::run(args, ui),
         Command::Check(args) => check::run(args, ui),
         Command::Doctor(args) => doctor::run(args, ui),
+        Command::DockerPlugin(args) => docker_plugin::run(args, ui),
         Command::Completions(args) => completions::run(args, ui),
         Command::Man(args) => man::run(args, ui),
         Command::Daemon(args) => Ok(daemon::run(args)),

@@ -33,9 +33,9 @@ pub(super) struct Args {
     /// Take no writes
     #[arg(long)]
     read_only: bool,
-    /// Let other users in, as containers need it; permissions of files stay in force
-    #[arg(long)]
-    allow_other: bool,
+    /// Let other users in, as containers need it; with numbers, only these and root. Permissions of files stay in force
+    #[arg(long, value_name = "UID", num_args = 0.., require_equals = true, value_delimiter = ',')]
+    allow_other: Option<Vec<u32>>,
     /// What the mount is for: checks what it needs there, and says on standard error how to bind it
     #[arg(long = "for", value_name = "ENGINE", value_parser = ["docker", "podman", "bwrap", "devcontainer"])]
     engine: Option<String>,
@@ -55,7 +55,8 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
         session: args.session.as_deref().map(SessionName::new).transpose()?,
         at: args.at.clone(),
         read_only: args.read_only,
-        allow_other: args.allow_other || engine.is_some_and(Engine::needs_allow_other),
+        allow_other: args.allow_other.is_some() || engine.is_some_and(Engine::needs_allow_other),
+        allowed: args.allow_other.clone().unwrap_or_default(),
         options: args.rules.options.clone(),
         rule_files: args.rules.files.clone(),
         strict: args.rules.strict,

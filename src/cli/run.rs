@@ -65,6 +65,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
             at: None,
             read_only: args.read_only,
             allow_other: false,
+            allowed: Vec::new(),
             options: args.rules.options.clone(),
             rule_files: args.rules.files.clone(),
             strict: args.rules.strict,

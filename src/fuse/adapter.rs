@@ -1,5 +1,6 @@
 //! One handler a request: decode, call, reply.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -26,11 +27,31 @@ const MAX_WRITE: u32 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Adapter {
     view: Arc<View>,
+    /// Who is let in, if not everybody.
+    only: Option<BTreeSet<u32>>,
 }
 
 impl Adapter {
-    pub(super) fn new(view: Arc<View>) -> Self {
-        Self { view }
+    /// With `allowed` not empty, only these users, root and the own one are let in.
+    pub(super) fn new(view: Arc<View>, allowed: &[u32]) -> Self {
+        let own = [0, rustix::process::geteuid().as_raw()];
+        let only = (!allowed.is_empty()).then(|| allowed.iter().copied().chain(own).collect());
+        Self { view, only }
+    }
+
+    /// Whether this object is the gate that not everybody may pass. The kernel answers most requests from its caches, whoever asks; but every
+    /// path leads through the root, and where nothing is remembered of its attributes the kernel asks for them in the name of who is on
+    /// the way, and stops there at an error (fs/fuse/dir.c, `fuse_permission`).
+    fn is_gate(&self, ino: INodeNo) -> bool {
+        self.only.is_some() && ino == INodeNo::ROOT
+    }
+
+    fn may_enter(&self, uid: u32) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(&uid))
+    }
+
+    fn attr_ttl(&self, ino: INodeNo) -> Duration {
+        if self.is_gate(ino) { Duration::ZERO } else { self.ttl() }
     }
 
     fn ttl(&self) -> Duration {
@@ -110,9 +131,12 @@ impl Filesystem for Adapter {
         self.view.forget(ino.0, count);
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        if self.is_gate(ino) && !self.may_enter(req.uid()) {
+            return reply.error(errno(Errno::ACCESS));
+        }
         match self.view.getattr(ino.0) {
-            Ok(stat) => reply.attr(&self.ttl(), &attr(&stat)),
+            Ok(stat) => reply.attr(&self.attr_ttl(ino), &attr(&stat)),
             Err(e) => reply.error(errno(e)),
         }
     }
@@ -137,7 +161,7 @@ impl Filesystem for Adapter {
     ) {
         let (atime, mtime) = (atime.map(set_time), mtime.map(set_time));
         match self.view.setattr(ino.0, &SetAttr { mode, uid, gid, size, atime, mtime }) {
-            Ok(stat) => reply.attr(&self.ttl(), &attr(&stat)),
+            Ok(stat) => reply.attr(&self.attr_ttl(ino), &attr(&stat)),
             Err(e) => reply.error(errno(e)),
         }
     }

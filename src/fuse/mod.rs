@@ -33,6 +33,8 @@ pub struct MountOptions {
     pub fs_name: String,
     /// Whether other users may look in. Permissions are checked by the kernel in any case.
     pub allow_other: bool,
+    /// If not empty, which other users: these, root and this process's own. The root is asked for anew at every step through it then.
+    pub allowed: Vec<u32>,
     /// Whether the mount is read-only.
     pub read_only: bool,
     /// How many threads answer requests; at least 1.
@@ -52,7 +54,7 @@ pub struct Server {
 /// # Errors
 /// Any error of mounting or of the handshake with the kernel.
 pub fn mount(view: Arc<View>, at: &Path, options: &MountOptions) -> io::Result<Server> {
-    let session = Session::new(Adapter::new(Arc::clone(&view)), at, &config(options))?;
+    let session = Session::new(Adapter::new(Arc::clone(&view), &options.allowed), at, &config(options))?;
     Server::start(session, view)
 }
 
@@ -61,7 +63,8 @@ pub fn mount(view: Arc<View>, at: &Path, options: &MountOptions) -> io::Result<S
 /// # Errors
 /// Any error of the handshake with the kernel.
 pub fn serve_fd(view: Arc<View>, fuse: OwnedFd, options: &MountOptions) -> io::Result<Server> {
-    let session = Session::from_fd(Adapter::new(Arc::clone(&view)), fuse, acl(options), config(options))?;
+    let adapter = Adapter::new(Arc::clone(&view), &options.allowed);
+    let session = Session::from_fd(adapter, fuse, acl(options), config(options))?;
     Server::start(session, view)
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::mount::MountError;
+use super::plugin::VolumeError;
 use super::run::RunError;
 use super::{Holder, SessionName};
 use crate::layer::LowerDir;
@@ -209,6 +210,9 @@ pub enum SessionError {
     /// A program could not be run in namespaces of its own.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// A volume could not be made, used or removed.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
     /// Another process of ours failed.
     #[error(transparent)]
     Daemon(Failure),
@@ -238,6 +242,7 @@ impl SessionError {
             Self::MountBusy { .. } => "busy",
             Self::Mount(_) => "mount",
             Self::Run(_) => "run",
+            Self::Volume(_) => "volume",
             Self::Daemon(failure) => &failure.kind,
         }
     }
@@ -279,6 +284,7 @@ impl SessionError {
             }
             Self::Mount(error) => error.hint(),
             Self::Run(error) => return error.hint(),
+            Self::Volume(error) => error.hint(),
             Self::Daemon(failure) => return failure.hint.clone(),
         };
         Some(text)

@@ -58,6 +58,9 @@ pub struct MountRecord {
     pub read_only: bool,
     /// Whether other users were let in.
     pub allow_other: bool,
+    /// Which others; all where empty.
+    #[serde(default)]
+    pub allowed: Vec<u32>,
 }
 
 /// When a process started, in clock ticks since boot; `None` if there is none of that pid.

@@ -163,6 +163,7 @@ mod tests {
             inside: None,
             read_only: false,
             allow_other: false,
+            allowed: Vec::new(),
         };
         session.write_mount_record(&record).unwrap();
         lock

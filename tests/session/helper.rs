@@ -7,7 +7,7 @@ use std::process::exit;
 
 use scrubfs::session::{
     ConfigDir, MountRequest, PolicyOption, RunRequest, SessionError, SessionName, StateDir, daemon_main,
-    enter, mount, mount_here, resolve, run, unmount,
+    docker_plugin, enter, mount, mount_here, resolve, run, unmount,
 };
 
 type Result<T> = std::result::Result<T, SessionError>;
@@ -31,6 +31,10 @@ pub fn maybe(arguments: &[OsString]) {
             0
         }
         "hold" => report(hold(rest)),
+        "plugin" => report(places().and_then(|(state, config)| {
+            let socket = PathBuf::from(&rest[0]);
+            docker_plugin(state, config, &socket, &mut || println!("listening"))
+        })),
         "run" => match begin(rest) {
             Ok(status) => status,
             Err(error) => report::<()>(Err(error)),
@@ -75,6 +79,7 @@ fn request(words: &[OsString]) -> (RunRequest, Vec<OsString>) {
             "--session" => request.mount.session = Some(SessionName::new(value().to_str().unwrap()).unwrap()),
             "--read-only" => request.mount.read_only = true,
             "--allow-other" => request.mount.allow_other = true,
+            "--allowed" => request.mount.allowed.push(value().to_str().unwrap().parse().unwrap()),
             "--hide" => request.mount.options.push(PolicyOption::Hide(value().into_string().unwrap())),
             "--also" => request.also.push(value().into()),
             "--expose" => request.expose.push(value().into()),

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 mod helper;
 mod mounts;
 mod runs;
+mod volumes;
 mod world;
 
 use world::NOBODY;
@@ -32,6 +33,11 @@ const TESTS: &[Test] = &[
     ("the_foreground", mounts::the_foreground),
     ("changes_wait_for_a_hold", mounts::changes_wait_for_a_hold),
     ("what_is_refused", mounts::what_is_refused),
+    ("only_named_users_get_in", mounts::only_named_users_get_in),
+    ("volumes_from_beginning_to_end", volumes::volumes_from_beginning_to_end),
+    ("bad_volumes_are_refused", volumes::bad_volumes_are_refused),
+    ("volumes_survive_the_plugin_and_a_crash", volumes::volumes_survive_the_plugin_and_a_crash),
+    ("no_removal_loses_a_change", volumes::no_removal_loses_a_change),
     ("the_workspace_at_its_own_path", runs::the_workspace_at_its_own_path),
     ("the_exit_status", runs::the_exit_status),
     ("signals", runs::signals),

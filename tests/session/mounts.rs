@@ -175,3 +175,68 @@ pub fn what_is_refused(uid: u32) {
     fs::write(world.state().join("sessions/repo/mask.key"), "short").unwrap();
     refused(&["."], "32 bytes");
 }
+
+/// With named users, these and root get in, and no other: not by a path, not to what the kernel has in its caches. Who gets in still meets the
+/// permissions of each file.
+pub fn only_named_users_get_in(uid: u32) {
+    if uid != 0 {
+        // An ordinary user needs a line in /etc/fuse.conf for that; `what_is_refused` tries it without.
+        return;
+    }
+    let world = World::new(uid);
+    let at = world.path("out/at");
+    fs::create_dir(&at).unwrap();
+    fs::write(world.repo().join("private"), CANARY).unwrap();
+    fs::set_permissions(world.repo().join("private"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
+    let mount = |more: &[&str]| {
+        let mut command = world.scrubfs("mount");
+        command.args([".", "--at"]).arg(&at).arg("--allow-other").args(more).output().unwrap()
+    };
+    let see = |who: &str, from: &std::path::Path, script: &str| {
+        let mut command = Command::new("timeout");
+        command.args([
+            "-s",
+            "KILL",
+            "20",
+            "setpriv",
+            "--reuid",
+            who,
+            "--regid",
+            who,
+            "--clear-groups",
+            "sh",
+            "-c",
+            script,
+        ]);
+        text(&command.current_dir(from).output().unwrap())
+    };
+    let read = "cat plain; cat sub/inner; ls; stat -c %n plain; cat private; echo > new; echo end";
+    let output = mount(&["--allowed", "1234"]);
+    assert!(output.status.success(), "{}", text(&output));
+    // Warm, so that it is not the daemon that is asked.
+    for who in ["0", "1234"] {
+        let all = see(who, "/".as_ref(), &format!("cd {} && {{ {read}; }}", at.display()));
+        assert!(all.contains("plain\n") && all.contains("inner\n") && all.contains("end\n"), "{who}: {all}");
+        assert_eq!(all.contains(CANARY), who == "0", "{who}: {all}");
+    }
+    for _ in 0..3 {
+        for script in [
+            format!("cd {} && {{ {read}; }}", at.display()),
+            format!("cat {0}/plain {0}/sub/inner; ls {0}; stat {0}", at.display()),
+        ] {
+            let all = see("1235", "/".as_ref(), &script);
+            assert!(!all.contains("inner\n") && !all.contains("plain\n") && !all.contains("end\n"), "{all}");
+            assert!(all.contains("can't cd") || all.contains("ermission denied"), "{all}");
+        }
+        // One that may enter does not open the gate for one that may not.
+        assert!(see("1234", "/".as_ref(), &format!("cat {}/plain", at.display())).contains("plain\n"));
+    }
+    let changed = mount(&[]);
+    assert!(text(&changed).contains("not with the same --allow-other"), "{}", text(&changed));
+    assert!(world.scrubfs("unmount").status().unwrap().success());
+    // Without names everybody who comes as far, and the user's private file stays the user's.
+    assert!(mount(&[]).status.success());
+    let all = see("1235", "/".as_ref(), &format!("cd {} && {{ {read}; }}", at.display()));
+    assert!(all.contains("inner\n") && !all.contains(CANARY), "{all}");
+}

@@ -86,8 +86,20 @@ pub(super) fn start(path: &Path, stderr: bool) -> io::Result<()> {
         rustix::stdio::dup2_stdout(&inner.file)?;
         rustix::stdio::dup2_stderr(&inner.file)?;
     }
+    trace_to(log)
+}
+
+/// Sends all that is traced to standard error, for a service whose manager keeps that.
+///
+/// # Errors
+/// Another log was begun before.
+pub(in crate::session) fn start_plain() -> io::Result<()> {
+    trace_to(io::stderr)
+}
+
+fn trace_to(writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) -> io::Result<()> {
     let level = std::env::var("SCRUBFS_LOG").ok().and_then(|v| v.parse().ok()).unwrap_or(Level::INFO);
-    let subscriber = tracing_subscriber::fmt().with_writer(log).with_ansi(false).with_max_level(level);
+    let subscriber = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).with_max_level(level);
     subscriber.try_init().map_err(io::Error::other)?;
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();

@@ -17,7 +17,7 @@ use super::record::{AnyPath, path_bytes};
 use super::{Failure, MountKind, PolicySource, Session, SessionError};
 use crate::sys;
 
-mod log;
+pub(super) mod log;
 mod serve;
 mod signals;
 
@@ -37,6 +37,9 @@ pub(super) struct Order {
     pub(super) mountpoint: PathBuf,
     pub(super) read_only: bool,
     pub(super) allow_other: bool,
+    /// Which others; all where empty.
+    #[serde(default)]
+    pub(super) allowed: Vec<u32>,
     pub(super) policy: PolicySource,
     /// The home directory to look through for credentials that a `run` is to cover.
     pub(super) home: Option<AnyPath>,

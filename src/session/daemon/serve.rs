@@ -93,6 +93,7 @@ impl Prepared {
         MountOptions {
             fs_name: self.session.mount_source(),
             allow_other: self.order.allow_other,
+            allowed: self.order.allowed.clone(),
             read_only: self.order.read_only,
             threads: cores.clamp(2, 8),
         }
@@ -133,6 +134,7 @@ impl Prepared {
             inside: None,
             read_only: order.read_only,
             allow_other: order.allow_other,
+            allowed: order.allowed.clone(),
         };
         session.write_mount_record(&record)?;
         let control =

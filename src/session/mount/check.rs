@@ -73,7 +73,7 @@ pub(super) fn mountpoint(session: &Session, given: Option<&Path>) -> Result<Path
 }
 
 /// What a mount outside of namespaces needs from the machine.
-pub(super) fn machine(allow_other: bool) -> Result<(), MountError> {
+pub(in crate::session) fn machine(allow_other: bool) -> Result<(), MountError> {
     fuse_device()?;
     if !rustix::process::geteuid().is_root() {
         helper()?;

@@ -31,6 +31,8 @@ pub struct MountRequest {
     pub read_only: bool,
     /// Whether other users are let in.
     pub allow_other: bool,
+    /// Which others, beside root; all where empty.
+    pub allowed: Vec<u32>,
     /// `--hide`, `--redact` and `--show`, in the command line's order.
     pub options: Vec<PolicyOption>,
     /// Further rule files.
@@ -82,14 +84,13 @@ pub fn mount(state: &StateDir, config: &ConfigDir, request: &MountRequest) -> Re
         Prelude::Already(mounted) => return Ok(mounted),
         Prelude::Mount(picked, order) => (picked, order),
     };
-    let started =
-        Daemon::start(&picked.session, &order).and_then(|mut daemon| daemon.ready()).and_then(|()| {
-            // The proof that it answers. It also has the kernel know the root's owner from now on: until then it takes it for root's, and a
-            // change pushed meanwhile would leave it at that for the first one to ask.
-            std::fs::metadata(&order.mountpoint)
-                .map(drop)
-                .map_err(SessionError::io("look at", &order.mountpoint))
-        });
+    let started = Daemon::start(&picked.session, &order).and_then(|mut daemon| {
+        daemon.ready()?;
+        daemon.leave();
+        // The proof that it answers. It also has the kernel know the root's owner from now on: until then it takes it for root's, and a
+        // change pushed meanwhile would leave it at that for the first one to ask.
+        std::fs::metadata(&order.mountpoint).map(drop).map_err(SessionError::io("look at", &order.mountpoint))
+    });
     match started {
         Ok(()) => Ok(mounted(picked, order.mountpoint)),
         Err(error) => {
@@ -164,6 +165,7 @@ fn prepare(state: &StateDir, config: &ConfigDir, request: &MountRequest) -> Resu
             mountpoint: check::mountpoint(&picked.session, request.at.as_deref())?,
             read_only: request.read_only,
             allow_other,
+            allowed: request.allowed.clone(),
             policy,
             home: None,
         })
@@ -273,6 +275,8 @@ fn already(
         ", and not with the same --read-only"
     } else if record.as_ref().is_some_and(|r| request.allow_other && !r.allow_other) {
         ", without --allow-other"
+    } else if record.as_ref().is_some_and(|r| request.allow_other && r.allowed != request.allowed) {
+        ", and not with the same --allow-other"
     } else if !request.options.is_empty() || !request.rule_files.is_empty() || request.strict {
         "; its rules were read when it was mounted"
     } else {

@@ -115,6 +115,18 @@ impl Daemon {
         }
     }
 
+    /// Leaves a daemon that is ready to itself. Should it end before this process does, it is waited for, so that it does not stay a zombie.
+    pub(in crate::session) fn leave(self) {
+        let Self { mut child, .. } = self;
+        let wait = move || match child.wait() {
+            Ok(status) => tracing::debug!(%status, "a daemon ended"),
+            Err(error) => tracing::debug!(%error, "a daemon could not be waited for"),
+        };
+        if let Err(error) = std::thread::Builder::new().name("reap".to_owned()).spawn(wait) {
+            tracing::debug!(%error, "a daemon is not waited for");
+        }
+    }
+
     /// The session that it serves.
     pub(in crate::session) fn session(&self) -> &Session {
         &self.session

@@ -173,6 +173,7 @@ fn order(
         mountpoint: session.workspace().to_owned(),
         read_only: request.mount.read_only,
         allow_other: true,
+        allowed: Vec::new(),
         policy: policy(config, session, &request.mount)?,
         home,
     })
