@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use crate::layer::Stamp;
 use crate::policy::PathAction;
-use crate::sys::Time;
 
 /// The digest of one file's state under one set of rules.
 type Digest = [u8; 16];
@@ -91,9 +90,9 @@ impl ClearFiles {
         known
     }
 
-    /// Remembers that a piece holds nothing secret, if its file did not change since `quiet`: [`AGE`] before its bytes were read.
-    pub(super) fn remember(&self, piece: Piece<'_>, quiet: Time) {
-        if piece.stamp.dev != self.device || piece.stamp.mtime >= quiet || piece.stamp.ctime >= quiet {
+    /// Remembers that a piece holds nothing secret. Its file was quiet for [`AGE`] when it was read.
+    pub(super) fn remember(&self, piece: Piece<'_>) {
+        if piece.stamp.dev != self.device {
             return;
         }
         let digest = self.digest(piece);
@@ -179,10 +178,9 @@ fn write(path: &Path, entries: &[Digest]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::Time;
 
     const RULES: [u8; 32] = [1; 32];
-
-    const QUIET: Time = Time { sec: 1000, nsec: 0 };
 
     fn stamp(ino: u64) -> Stamp {
         let time = Time { sec: 5, nsec: 6 };
@@ -199,7 +197,7 @@ mod tests {
         let path = dir.path().join("clear");
         let cache = ClearFiles::open(&path, RULES, 1);
         let known = stamp(7);
-        cache.remember(whole(&known), QUIET);
+        cache.remember(whole(&known));
         cache.flush();
         let again = ClearFiles::open(&path, RULES, 1);
         assert!(again.is_clear(whole(&known)) && again.is_clear(whole(&known)));
@@ -219,18 +217,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_changed_just_now_or_on_another_file_system_is_not_remembered() {
+    fn a_file_on_another_file_system_is_not_remembered() {
         let dir = tempfile::tempdir().unwrap();
         let cache = ClearFiles::open(&dir.path().join("clear"), RULES, 1);
-        let young = QUIET;
-        for stamp in [
-            Stamp { ctime: young, ..stamp(7) },
-            Stamp { mtime: young, ..stamp(7) },
-            Stamp { dev: 2, ..stamp(7) },
-        ] {
-            cache.remember(whole(&stamp), QUIET);
-            assert!(!cache.is_clear(whole(&stamp)), "{stamp:?}");
-        }
+        let other = Stamp { dev: 2, ..stamp(7) };
+        cache.remember(whole(&other));
+        assert!(!cache.is_clear(whole(&other)));
     }
 
     #[test]
@@ -239,7 +231,7 @@ mod tests {
         let path = dir.path().join("clear");
         let cache = ClearFiles::open(&path, RULES, 1);
         for ino in 0..3 {
-            cache.remember(whole(&stamp(ino)), QUIET);
+            cache.remember(whole(&stamp(ino)));
         }
         cache.flush();
         let sound = fs::read(&path).unwrap();
@@ -261,8 +253,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("clear");
         let (one, two) = (ClearFiles::open(&path, RULES, 1), ClearFiles::open(&path, RULES, 1));
-        one.remember(whole(&stamp(1)), QUIET);
-        two.remember(whole(&stamp(2)), QUIET);
+        one.remember(whole(&stamp(1)));
+        two.remember(whole(&stamp(2)));
         one.flush();
         two.flush();
         let both = ClearFiles::open(&path, RULES, 1);
@@ -270,7 +262,7 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let full: Vec<Digest> = (0..MOST as u128).map(|n| (n << 8).to_le_bytes()).collect();
         write(&path, &full).unwrap();
-        one.remember(whole(&stamp(3)), QUIET);
+        one.remember(whole(&stamp(3)));
         one.flush();
         assert_eq!(fs::metadata(&path).unwrap().len(), (MOST as u64 + 2) * 16);
         assert!(ClearFiles::open(&path, RULES, 1).is_clear(whole(&stamp(3))));

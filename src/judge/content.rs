@@ -20,11 +20,17 @@ const BLOCK: u64 = 4 << 20;
 /// How many judged files are remembered before the memory is begun anew.
 const REMEMBERED: usize = 200_000;
 
+/// A file that is not quiet yet is judged anew as a whole at each read if it is no larger, in bytes; else what is read and what is around it.
+const ANEW_WHOLE: u64 = 1 << 20;
+
 /// A judged file: how to read it masked.
 #[derive(Debug, Clone)]
 pub struct Content {
     stamp: Stamp,
+    verdict: PathVerdict,
     masks: Known,
+    /// Whether no change since it was judged can have left the stamp as it is.
+    quiet: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -64,7 +70,7 @@ impl std::fmt::Debug for Whole {
 /// What is remembered of judged files.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    files: Mutex<HashMap<(Stamp, PathAction), Known>>,
+    files: Mutex<HashMap<(Stamp, PathAction), (Known, bool)>>,
     gates: Mutex<HashMap<Stamp, bool>>,
 }
 
@@ -81,13 +87,14 @@ impl Contents {
 
     fn known(&self, stamp: &Stamp, verdict: &PathVerdict) -> Option<Content> {
         if verdict.action == PathAction::Clear {
-            return Some(Content { stamp: *stamp, masks: Known::Whole(Arc::default()) });
+            let masks = Known::Whole(Arc::default());
+            return Some(Content { stamp: *stamp, verdict: *verdict, masks, quiet: true });
         }
-        let masks = lock(&self.files).get(&(*stamp, verdict.action)).cloned()?;
-        Some(Content { stamp: *stamp, masks })
+        let (masks, quiet) = lock(&self.files).get(&(*stamp, verdict.action)).cloned()?;
+        Some(Content { stamp: *stamp, verdict: *verdict, masks, quiet })
     }
 
-    fn remember(&self, content: &Content, verdict: &PathVerdict, begun: Begun) {
+    fn remember(&self, content: &Content, begun: Begun) {
         if !begun.finds_settled(&content.stamp) {
             return;
         }
@@ -95,7 +102,7 @@ impl Contents {
         if files.len() >= REMEMBERED {
             files.clear();
         }
-        files.insert((content.stamp, verdict.action), content.masks.clone());
+        files.insert((content.stamp, content.verdict.action), (content.masks.clone(), content.quiet));
     }
 }
 
@@ -106,7 +113,7 @@ impl Judge {
     /// [`Undecided`]: nothing of the file may be shown.
     pub fn content(&self, verdict: &PathVerdict, file: &File) -> Result<Content, Undecided> {
         let stat = sys::stat_fd(file.as_fd()).map_err(Undecided::Unreadable)?;
-        match self.contents.known(&Stamp::from(&stat), verdict) {
+        match self.known_content(&Stamp::from(&stat), verdict) {
             Some(content) => Ok(content),
             None => self.judge_anew(verdict, file, &stat).map(|(content, _)| content),
         }
@@ -124,7 +131,7 @@ impl Judge {
         offset: u64,
         len: usize,
     ) -> Result<Vec<u8>, Undecided> {
-        if let Some(content) = self.contents.known(&Stamp::from(stat), verdict) {
+        if let Some(content) = self.known_content(&Stamp::from(stat), verdict) {
             return content.read(self, file, offset, len);
         }
         match self.judge_anew(verdict, file, stat)? {
@@ -138,6 +145,17 @@ impl Judge {
             }
             (content, _) => content.read(self, file, offset, len),
         }
+    }
+
+    /// What is remembered, unless a judgement made now would count for longer.
+    fn known_content(&self, stamp: &Stamp, verdict: &PathVerdict) -> Option<Content> {
+        let known = self.contents.known(stamp, verdict)?;
+        (known.quiet || !self.is_quiet(stamp, Begun::now())).then_some(known)
+    }
+
+    /// Whether a file's stamp tells from `begun` on that its content is as it was.
+    fn is_quiet(&self, stamp: &Stamp, begun: Begun) -> bool {
+        self.stamps_changes && begun.finds_quiet(stamp)
     }
 
     /// Judges a file; a small one is read for that, and its bytes come back.
@@ -164,8 +182,8 @@ impl Judge {
         } else {
             (Known::Blocks(Arc::default()), None)
         };
-        let content = Content { stamp, masks };
-        self.contents.remember(&content, verdict, begun);
+        let content = Content { stamp, verdict: *verdict, masks, quiet: self.is_quiet(&stamp, begun) };
+        self.contents.remember(&content, begun);
         Ok((content, bytes))
     }
 }
@@ -178,7 +196,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Begun {
     settled: Time,
-    pub(super) quiet: Time,
+    quiet: Time,
 }
 
 impl Begun {
@@ -189,6 +207,11 @@ impl Begun {
     /// Whether a change since then would have another stamp: the last ones are older than the clock's tick.
     fn finds_settled(self, stamp: &Stamp) -> bool {
         stamp.mtime < self.settled && stamp.ctime < self.settled
+    }
+
+    /// Whether even a write through a mapping would have another stamp.
+    pub(super) fn finds_quiet(self, stamp: &Stamp) -> bool {
+        stamp.mtime < self.quiet && stamp.ctime < self.quiet
     }
 }
 
@@ -204,10 +227,10 @@ impl Content {
         &self.stamp
     }
 
-    /// Whether the file is known to hold nothing masked.
+    /// Whether the file is known to hold nothing masked, so that its bytes may be copied unseen if [`Content::expect_unchanged`] holds after.
     #[must_use]
     pub fn is_clear(&self) -> bool {
-        matches!(&self.masks, Known::Whole(masks) if masks.is_empty())
+        self.quiet && matches!(&self.masks, Known::Whole(masks) if masks.is_empty())
     }
 
     /// The masks, where the whole file was judged at once.
@@ -232,6 +255,9 @@ impl Content {
     /// # Errors
     /// [`Undecided::Changing`] if the file is not as it was judged: judge it again. [`Undecided::Unreadable`].
     pub fn read(&self, judge: &Judge, file: &File, offset: u64, len: usize) -> Result<Vec<u8>, Undecided> {
+        if !self.quiet {
+            return self.read_anew(judge, file, offset, len);
+        }
         let mut buf = vec![0; len];
         let got = read_full(file, &mut buf, offset)?;
         buf.truncate(got);
@@ -241,6 +267,34 @@ impl Content {
         }
         expect_same(file, &self.stamp)?;
         Ok(buf)
+    }
+
+    /// As [`Content::read`], with masks for the very bytes that were read.
+    fn read_anew(&self, judge: &Judge, file: &File, offset: u64, len: usize) -> Result<Vec<u8>, Undecided> {
+        let len = len as u64;
+        let parsed = matches!(self.verdict.action, PathAction::Redact(_));
+        let whole = parsed || self.stamp.size <= ANEW_WHOLE;
+        let around = if whole { u64::MAX } else { WINDOW_OVERLAP };
+        let start = offset.saturating_sub(around);
+        let end = offset.saturating_add(len).saturating_add(around).min(self.stamp.size);
+        let size = usize::try_from(end.saturating_sub(start)).map_err(|_| Undecided::TooLarge)?;
+        let mut window = vec![0; size];
+        let got = read_full(file, &mut window, start)?;
+        window.truncate(got);
+        if whole {
+            judge.masks_of(&self.verdict, &window).overlay(start, &mut window);
+        } else {
+            judge.masks_of_window(&window, start).overlay(start, &mut window);
+        }
+        // Where the window cuts a secret, the mask of the whole stands.
+        if let Some(masks) = self.masks() {
+            masks.overlay(start, &mut window);
+        }
+        expect_same(file, &self.stamp)?;
+        let skip = usize::try_from(offset - start).unwrap_or(usize::MAX).min(window.len());
+        window.drain(..skip);
+        window.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+        Ok(window)
     }
 
     /// The masks of the whole file, found block by block where it is large. [`Content::expect_unchanged`] says afterwards
@@ -301,12 +355,7 @@ impl Content {
             vec![0; usize::try_from(end.saturating_sub(start)).map_err(|_| Undecided::TooLarge)?];
         let got = read_full(file, &mut window, start)?;
         window.truncate(got);
-        judge.count_scan();
-        let mut spans = judge.policy.scan_window(&window, Some(judge.known_values()));
-        for span in &mut spans {
-            span.start += start;
-        }
-        let masks = judge.masker.mask(&window, start, &spans);
+        let masks = judge.masks_of_window(&window, start);
         expect_same(file, &self.stamp)?;
         if masks.is_empty() {
             judge.remember_clear(piece, begun);
@@ -339,7 +388,12 @@ pub(super) fn read_whole(
     }
     let content = judge.content(verdict, file)?;
     let original = read_all(file, stat.size)?;
-    let masks = content.all_masks(judge, file)?;
+    let masks = match verdict.action {
+        PathAction::Clear => Arc::default(),
+        // The masks of these very bytes.
+        _ if !content.quiet && stat.size <= WHOLE_MAX => Arc::new(judge.masks_of(verdict, &original)),
+        _ => content.all_masks(judge, file)?,
+    };
     expect_same(file, content.stamp())?;
     Ok(Whole { original, masks, stat })
 }

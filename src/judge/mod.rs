@@ -70,6 +70,8 @@ pub struct Judge {
     /// Where the cache of clear files is, and the cache once somebody asked.
     cache: Option<PathBuf>,
     clear: OnceLock<cache::ClearFiles>,
+    /// As [`LowerDir::stamps_changes`].
+    stamps_changes: bool,
     scans: AtomicU64,
     known: known::Known,
     contents: content::Contents,
@@ -93,9 +95,11 @@ impl Judge {
         mask_key: [u8; 32],
         excluded: Vec<(u64, u64)>,
     ) -> Self {
+        let stamps_changes = lower.stamps_changes();
         Self {
             lower,
             policy,
+            stamps_changes,
             masker: Masker::new(mask_key),
             links: links::LinkIndex::default(),
             ignores: ignores::Ignores::default(),
@@ -111,7 +115,7 @@ impl Judge {
     /// With a file that remembers across mounts what holds nothing secret. It is read when content is first judged.
     #[must_use]
     pub fn with_cache(mut self, file: PathBuf) -> Self {
-        self.cache = Some(file).filter(|_| self.lower.stamps_changes());
+        self.cache = Some(file).filter(|_| self.stamps_changes);
         self
     }
 
@@ -146,8 +150,8 @@ impl Judge {
     }
 
     fn remember_clear(&self, piece: cache::Piece<'_>, begun: content::Begun) {
-        if let Some(clear) = self.clear() {
-            clear.remember(piece, begun.quiet);
+        if let Some(clear) = self.clear().filter(|_| begun.finds_quiet(piece.stamp)) {
+            clear.remember(piece);
         }
     }
 
@@ -318,6 +322,16 @@ impl Judge {
     pub fn whole(&self, path: &RelPath, verdict: &PathVerdict, limit: u64) -> Result<Whole, Undecided> {
         let file = self.lower.open_file(path).map_err(Undecided::Unreadable)?;
         content::read_whole(self, verdict, &file, limit)
+    }
+
+    /// The masks of a part of a larger file that begins at `start`.
+    fn masks_of_window(&self, window: &[u8], start: u64) -> Masks {
+        self.count_scan();
+        let mut spans = self.policy.scan_window(window, Some(self.known_values()));
+        for span in &mut spans {
+            span.start += start;
+        }
+        self.masker.mask(window, start, &spans)
     }
 
     /// The masks of bytes that are held in memory and stand for a whole file.

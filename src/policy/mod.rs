@@ -25,6 +25,8 @@ mod detect;
 mod glob;
 mod ignore_files;
 mod known;
+#[cfg(test)]
+mod mask_properties;
 mod options;
 #[cfg(test)]
 mod pack_tests;

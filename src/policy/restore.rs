@@ -35,6 +35,9 @@ const UNIQUE: usize = 12;
 /// So many bytes of a mask's beginning or end betray that the rest was cut or edited.
 const TRACE: usize = 8;
 
+/// At most so many bytes of each half of a mask are looked for.
+const HALF: usize = 16;
+
 /// Puts the original values back into an edited file. `original` is the file that the masks were made for.
 #[must_use]
 pub fn restore(original: &[u8], masks: &Masks, edited: &[u8]) -> Restored {
@@ -78,11 +81,15 @@ pub fn restore(original: &[u8], masks: &Masks, edited: &[u8]) -> Restored {
         }
     }
     for mask in lost {
-        match trace(&rest, mask) {
+        match trace(original, &rest, mask) {
             Some(at) => damaged.push(line_of(edited, at)),
             None => removed.push(mask.rule),
         }
     }
+    // A copy may be damaged beside one that is whole.
+    let halves = found.iter().filter(|(_, mask, _)| mask.bytes.len() >= UNIQUE);
+    damaged
+        .extend(halves.filter_map(|(_, mask, _)| half(original, &rest, mask)).map(|at| line_of(edited, at)));
     damaged.sort_unstable();
     damaged.dedup();
     Restored { bytes, restored: found.len(), removed, damaged }
@@ -116,14 +123,26 @@ fn by_line(masked: &[u8], mask: &Mask, edited: &[u8]) -> Vec<usize> {
 }
 
 /// Where a part of a mask is left although the whole is not. Of a short mask any rest is a part.
-fn trace(edited: &[u8], mask: &Mask) -> Option<usize> {
+fn trace(original: &[u8], edited: &[u8], mask: &Mask) -> Option<usize> {
     let len = mask.bytes.len().min(TRACE);
     let head = mask.bytes.get(..len)?;
     let tail = mask.bytes.get(mask.bytes.len() - len..)?;
     let middle = mask.bytes.len() / 2;
     let middle = mask.bytes.get(middle.saturating_sub(len / 2)..middle + len / 2).filter(|m| m.len() >= 4);
-    let parts = [Some(head), Some(tail), middle];
-    parts.into_iter().flatten().find_map(|part| memchr::memmem::find(edited, part))
+    first_of(original, edited, [Some(head), Some(tail), middle])
+}
+
+/// Where the one half of a long mask stands without the other: one of them outlives any change at one place, and neither is common to
+/// all masks.
+fn half(original: &[u8], edited: &[u8], mask: &Mask) -> Option<usize> {
+    let len = (mask.bytes.len() / 2).min(HALF);
+    first_of(original, edited, [mask.bytes.get(..len), mask.bytes.get(mask.bytes.len() - len..), None])
+}
+
+/// Where the first of these parts stands. What the original has as text of its own is no trace of a mask.
+fn first_of(original: &[u8], edited: &[u8], parts: [Option<&[u8]>; 3]) -> Option<usize> {
+    let telling = parts.into_iter().flatten().filter(|part| memchr::memmem::find(original, part).is_none());
+    telling.filter_map(|part| memchr::memmem::find(edited, part)).next()
 }
 
 fn line_of(text: &[u8], at: usize) -> usize {
@@ -171,6 +190,13 @@ mod tests {
             let mut cut = text.clone().into_bytes();
             cut[at] = b'!';
             assert_eq!(restore(ORIGINAL, &masks, &cut).damaged, [1], "byte {at}");
+        }
+        // Also where another copy is whole.
+        for at in 5..22 {
+            let mut copy = text.clone().into_bytes();
+            copy.extend_from_slice(&text.as_bytes()[..25]);
+            copy[text.len() + at] = b'!';
+            assert_eq!(restore(ORIGINAL, &masks, &copy).damaged, [4], "byte {at} of the copy");
         }
         let pin = text.replace("pin = ", "pin: ");
         assert_eq!(restore(ORIGINAL, &masks, pin.as_bytes()).damaged, [3]);

@@ -20,6 +20,7 @@ fn judge(dir: &Path, cache: &Path) -> Judge {
     let mut judge = Judge::new(lower, Arc::new(Policy::builtin()), [7; 32], Vec::new());
     // Whatever file system the tests run on.
     judge.cache = Some(cache.to_owned());
+    judge.stamps_changes = true;
     judge
 }
 
@@ -67,7 +68,8 @@ fn a_block_is_searched_once_and_one_with_a_secret_at_every_mount() {
         for name in ["clear", "masked"] {
             let file = File::open(dir.path().join(name)).unwrap();
             let stamp = Stamp::from(&sys::stat_fd(file.as_fd()).unwrap());
-            let content = Content { stamp, masks: Known::Blocks(Arc::default()) };
+            let verdict = PathVerdict { action: PathAction::Plain, rule: None };
+            let content = Content { stamp, verdict, masks: Known::Blocks(Arc::default()), quiet: true };
             let seen = content.read(&judge, &file, 0, 100).unwrap();
             assert_eq!(seen != fs::read(dir.path().join(name)).unwrap(), name == "masked");
         }
@@ -129,4 +131,35 @@ fn a_new_secret_in_a_hidden_file_has_all_files_searched_again() {
     let second = judge(dir.path(), &cache);
     assert!(!read(&second, "a.rs").contains("q8Zk3"));
     assert_eq!(second.scans(), 1);
+}
+
+/// As a file system whose stamps do not tell of every change, or a file written through a mapping a moment ago.
+#[test]
+fn a_change_that_no_stamp_tells_of_is_judged_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut judge = judge(dir.path(), &dir.path().join("none"));
+    judge.stamps_changes = false;
+    let verdict = PathVerdict { action: PathAction::Plain, rule: None };
+    for size in [0, 3 << 19] {
+        let clean = "a clean line of text\n".repeat(size / 21 + 10);
+        fs::write(dir.path().join("a"), &clean).unwrap();
+        settle();
+        let file = File::open(dir.path().join("a")).unwrap();
+        let content = judge.content(&verdict, &file).unwrap();
+        assert!(!content.is_clear());
+        let at = clean.len() / 2;
+        let dirty = [&clean.as_bytes()[..at], secret().as_bytes(), &clean.as_bytes()[at..]].concat();
+        fs::write(dir.path().join("a"), &dirty[..clean.len()]).unwrap();
+        let stat = sys::stat_fd(file.as_fd()).unwrap();
+        // The stamp that it was judged with is made to be that of now.
+        let content = Content { stamp: Stamp::from(&stat), ..content };
+        for (offset, len) in [(0, clean.len()), (at - 7, 90), (at + 13, 5), (at + 30, clean.len())] {
+            let seen = content.read(&judge, &file, offset as u64, len).unwrap();
+            let end = clean.len().min(offset + len);
+            assert_eq!(seen.len(), end - offset);
+            let real = &dirty[offset..end];
+            let kept = seen.iter().zip(real).filter(|(a, b)| a == b).count();
+            assert!(kept < real.len() && memchr::memmem::find(&seen, b"q8Zk3L").is_none(), "{offset} {len}");
+        }
+    }
 }

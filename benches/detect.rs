@@ -1,0 +1,195 @@
+//! How fast the content rules are, in megabytes a second on one core: over real source, minified JavaScript and binaries, and over
+//! input made to be slow for each rule. Other scanners that are installed run over the same files beside it.
+//! `cargo bench --bench detect -- [DIR…]`: the files are taken from there, else from what this machine has of each kind.
+
+#![allow(clippy::print_stdout)]
+
+use std::fs;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use scrubfs::policy::{PathAction, PathVerdict, Policy, Sample};
+
+/// How much of each kind is read.
+const CORPUS: usize = 48 << 20;
+
+/// How much is made up for each slow input.
+const SLOW: usize = 1 << 20;
+
+const PLAIN: PathVerdict = PathVerdict { action: PathAction::Plain, rule: None };
+
+/// What a kind of content is told by: its name, the ends of file names, and where it may be found.
+type Kind = (&'static str, &'static [&'static str], &'static [&'static str]);
+
+const KINDS: &[Kind] = &[
+    ("source", &[".rs", ".py", ".go", ".c", ".h", ".ts", ".java", ".js"], &["~/.cargo/registry/src", "src"]),
+    (
+        "minified",
+        &[".min.js", ".mjs", ".bundle.js"],
+        &["~/.rustup/toolchains", "/usr/share", "/usr/lib/node_modules"],
+    ),
+    ("binary", &["", ".so", ".rlib"], &["/usr/bin", "target/release"]),
+];
+
+fn main() {
+    let dirs: Vec<PathBuf> =
+        std::env::args().skip(1).filter(|a| !a.starts_with("--")).map(Into::into).collect();
+    let policy = Policy::builtin();
+    for kind in KINDS {
+        let files = collect(kind, &dirs);
+        let bytes: usize = files.iter().map(|(_, text)| text.len()).sum();
+        if bytes == 0 {
+            println!("{:<10} no files found", kind.0);
+            continue;
+        }
+        let mut spans = 0;
+        let time = best(5, || spans = files.iter().map(|(_, t)| policy.scan(&PLAIN, t, None).len()).sum());
+        println!("{:<10} {:>8.0} MB/s over {} MB, {spans} spans", kind.0, rate(bytes, time), bytes >> 20);
+        peers(&files);
+    }
+    slow(&policy);
+}
+
+fn rate(bytes: usize, time: Duration) -> f64 {
+    bytes as f64 / 1e6 / time.as_secs_f64().max(1e-9)
+}
+
+fn best(runs: usize, mut run: impl FnMut()) -> Duration {
+    let time = || {
+        let start = Instant::now();
+        run();
+        start.elapsed()
+    };
+    std::iter::repeat_with(time).take(runs).min().unwrap_or_default()
+}
+
+/// Files of one kind, read whole.
+fn collect(kind: &Kind, dirs: &[PathBuf]) -> Vec<(PathBuf, Vec<u8>)> {
+    let home = std::env::var("HOME").unwrap_or_default();
+    let usual = || kind.2.iter().map(|d| PathBuf::from(d.replacen('~', &home, 1))).collect();
+    let mut todo: Vec<PathBuf> = if dirs.is_empty() { usual() } else { dirs.to_vec() };
+    let (mut files, mut bytes) = (Vec::new(), 0);
+    while let Some(dir) = todo.pop() {
+        let mut entries: Vec<_> =
+            fs::read_dir(&dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        entries.sort();
+        for path in entries {
+            let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+            if meta.is_dir() {
+                todo.push(path);
+            } else if meta.is_file() && meta.len() < 8 << 20 && bytes < CORPUS && is_of(kind, &path) {
+                let text = fs::read(&path).unwrap_or_default();
+                if (kind.0 == "binary") == text.starts_with(b"\x7fELF") {
+                    bytes += text.len();
+                    files.push((path, text));
+                }
+            }
+        }
+    }
+    files
+}
+
+fn is_of(kind: &Kind, path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    kind.1.iter().any(|end| name.ends_with(end)) && !(kind.0 == "source" && name.contains(".min."))
+}
+
+/// Published token shapes as regular expressions: what a search for a few of the rules costs.
+const PEER_PATTERNS: &[&str] = &[
+    r"gh[pousr]_[A-Za-z0-9]{36}",
+    r"github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}",
+    r"glpat-[A-Za-z0-9_-]{20}",
+    r"(AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}",
+    r"AIza[A-Za-z0-9_-]{35}",
+    r"xox[abprs]-[A-Za-z0-9-]{10,}",
+    r"(sk|rk)_live_[A-Za-z0-9]{24,}",
+    r"npm_[A-Za-z0-9]{36}",
+    r"pypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,}",
+    r"SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}",
+    r"sk-ant-[A-Za-z0-9_-]{90,}",
+    r"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
+    r"-----BEGIN [A-Z ]*PRIVATE KEY",
+    r"[a-z]+://[^/\s:]+:[^/\s@]+@",
+];
+
+/// Programs that search files for secrets, or for patterns, and their arguments before the files.
+fn peers(files: &[(PathBuf, Vec<u8>)]) {
+    let patterns: Vec<String> = PEER_PATTERNS.iter().flat_map(|p| ["-e".into(), (*p).into()]).collect();
+    let rg = ["-j1", "-uuu", "--count", "--no-messages", "--text"].map(String::from);
+    peer("rg", &[rg.as_slice(), &patterns, &["--".into()]].concat(), "rg, 14 patterns", files, usize::MAX);
+    // Slow enough for a small share of the files.
+    peer("detect-secrets", &["scan".into()], "detect-secrets", files, 1 << 20);
+}
+
+fn peer(program: &str, arguments: &[String], what: &str, files: &[(PathBuf, Vec<u8>)], limit: usize) {
+    let (mut paths, mut bytes) = (Vec::new(), 0);
+    for (path, text) in files.iter().take(2000) {
+        if bytes < limit {
+            bytes += text.len();
+            paths.push(path);
+        }
+    }
+    let mut found = false;
+    let time = best(3, || {
+        let status = Command::new(program)
+            .args(arguments)
+            .args(&paths)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        // 1 is "nothing found" with rg.
+        found = status.is_ok_and(|s| matches!(s.code(), Some(0 | 1)));
+    });
+    match found {
+        true => println!("  beside   {:>8.1} MB/s {what}, {} MB", rate(bytes, time), bytes >> 20),
+        false => println!("  beside   {what}: not installed"),
+    }
+}
+
+/// The slowest input of each rule, of several kinds of repetition.
+fn slow(policy: &Policy) {
+    let mut worst: Vec<(f64, String, &str)> = Vec::new();
+    for sample in policy.samples(1) {
+        for (how, text) in inputs(&sample) {
+            let time = best(2, || drop(black_box(policy.scan(&PLAIN, &text, None))));
+            worst.push((rate(text.len(), time), policy.rule(sample.rule).id.to_string(), how));
+        }
+    }
+    worst.sort_by(|a, b| a.0.total_cmp(&b.0));
+    println!("made to be slow: {} inputs of {} MB; the slowest are", worst.len(), SLOW >> 20);
+    for (rate, rule, how) in worst.iter().take(12) {
+        println!("  {rate:>8.0} MB/s {rule}: {how}");
+    }
+}
+
+fn inputs(sample: &Sample) -> Vec<(&'static str, Vec<u8>)> {
+    let repeat = |part: &[u8]| part.iter().copied().cycle().take(SLOW).collect::<Vec<u8>>();
+    let text = &sample.text;
+    let token = text.get(sample.secret.clone()).unwrap_or_default();
+    let cut = text.get(..text.len().saturating_sub(1)).unwrap_or_default();
+    let head = text.get(..sample.secret.start.max(4)).unwrap_or_default();
+    let then_last = |part: &[u8]| {
+        let last = text.last().copied().unwrap_or(b'a');
+        let mut all = part.to_vec();
+        all.resize(SLOW, last);
+        all
+    };
+    vec![
+        ("found over and over", repeat(&[text, b"\n".as_slice()].concat())),
+        ("without its last byte", repeat(&[cut, b"\n".as_slice()].concat())),
+        ("without its last byte and without breaks", repeat(cut)),
+        ("its beginning", repeat(head)),
+        ("its first three bytes", repeat(text.get(..3).unwrap_or_default())),
+        ("its first three bytes and a break", repeat(&[text.get(..3).unwrap_or_default(), b" "].concat())),
+        ("its secret without breaks", repeat(token)),
+        ("its last byte without end", then_last(text)),
+        ("its beginning many times, then its last byte", {
+            let mut all = repeat(head);
+            all.truncate(SLOW / 2);
+            then_last(&all)
+        }),
+    ]
+}
