@@ -230,13 +230,25 @@ impl fmt::Display for Escaped<'_> {
 fn display_bytes(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            let harmless = !c.is_control()
-                && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+            let harmless = shows_as_itself(c);
             if harmless { write!(f, "{c}")? } else { write!(f, "{}", c.escape_default())? }
         }
         write!(f, "{}", chunk.invalid().escape_ascii())?;
     }
     Ok(())
+}
+
+/// Whether a character is seen as what it is. Control characters command the terminal; bidirectional controls reorder text; zero-width
+/// characters, fillers, tags and selectors are not seen, or carry text unseen.
+#[must_use]
+pub fn shows_as_itself(c: char) -> bool {
+    let unseen = matches!(
+        c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}'
+    );
+    !c.is_control() && !unseen
 }
 
 #[cfg(test)]

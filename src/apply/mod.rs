@@ -47,7 +47,7 @@ mod wire;
 mod workspace;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use build::plan;
 pub use discard::{discard, matching};

@@ -104,7 +104,10 @@ impl Part {
     }
 
     /// The change that it is a part of.
-    pub(super) fn find<'c>(&self, changes: &'c ChangeSet) -> Result<&'c Change> {
+    ///
+    /// # Errors
+    /// [`ApplyError::Stale`] if either side is not as it was shown.
+    pub fn find<'c>(&self, changes: &'c ChangeSet) -> Result<&'c Change> {
         let stale = |side| ApplyError::Stale { path: self.path.clone(), side };
         let change = changes.get(&self.path).ok_or_else(|| stale(Side::Session))?;
         let same = |seen: &Option<Stamp>, now: &Option<crate::change::Side>| match (seen, now) {

@@ -109,6 +109,18 @@ impl TextDiff {
         hasher.finalize().to_hex().get(..12).unwrap_or_default().to_owned()
     }
 
+    /// The edits of a hunk of this diff.
+    #[must_use]
+    pub fn hunk_edits(&self, hunk: &Hunk) -> &[Edit] {
+        self.edits().get(hunk.edits.clone()).unwrap_or_default()
+    }
+
+    /// The old lines of a hunk, context included, counted from 0.
+    #[must_use]
+    pub fn hunk_old(&self, hunk: &Hunk) -> Range<u32> {
+        hunk.old.clone()
+    }
+
     /// The lines of a hunk of this diff.
     #[must_use]
     pub fn hunk_lines(&self, hunk: &Hunk) -> Vec<Line<'_>> {

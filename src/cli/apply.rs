@@ -5,10 +5,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use super::json::ApplyDocument;
+use super::patch::{self, Chosen};
 use super::target::{self, Target};
 use super::ui::{Label, count};
 use super::{CliError, Exit, Result, Ui};
 use crate::apply::{self, Allow, ConflictMode, Done, Execution, Options, Plan, Recovered, Way};
+
+/// The exit status of a command that Ctrl-C ended, as shells have it.
+pub(super) const INTERRUPTED: u8 = 130;
 
 /// Write the changes of a session to the workspace, as one transaction
 ///
@@ -16,6 +20,7 @@ use crate::apply::{self, Allow, ConflictMode, Done, Execution, Options, Plan, Re
 /// there is a conflict or a closed gate among them (exit 3); `scrubfs status` explains both. What was applied leaves the session.
 ///
 /// Examples:
+///   scrubfs apply -p                    (hunk by hunk, with the keys of git add -p)
 ///   scrubfs apply --dry-run
 ///   scrubfs apply shop src/ --allow exec-bit:bin/*
 ///   scrubfs apply --plan plan.json --dry-run, later: scrubfs apply --plan plan.json
@@ -25,6 +30,9 @@ pub(super) struct Args {
     /// A session, then paths or globs below the workspace
     #[arg(value_name = "SESSION] [PATH")]
     words: Vec<OsString>,
+    /// Ask about each hunk, with the keys of `git add -p`; answers come from the terminal, or line by line from a pipe
+    #[arg(short, long, conflicts_with_all = ["hunk", "json", "go_on", "abort"])]
+    patch: bool,
     /// Apply only these hunks of their files; ids as in `diff --json`
     #[arg(long, value_name = "ID")]
     hunk: Vec<String>,
@@ -62,26 +70,34 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
     if args.go_on || args.abort {
         return recover(session, args, ui);
     }
+    let allow = args.allow.iter().map(|a| Allow::parse(a.as_bytes())).collect::<apply::Result<Vec<_>>>()?;
+    let conflicts = if args.conflict == "markers" { ConflictMode::Markers } else { ConflictMode::Refuse };
+    let mut options = Options { paths, hunks: args.hunk.clone(), parts: Vec::new(), allow, conflicts };
+    if args.patch {
+        let (look, set) = Target::look(session.clone())?;
+        match patch::choose(&look, &set, &options, "Apply", ui)? {
+            Chosen::Interrupted => return Ok(Exit::Status(INTERRUPTED)),
+            Chosen::Parts(parts) if parts.is_empty() => {
+                ui.line("nothing was chosen, so nothing was applied")?;
+                return Ok(Exit::Done);
+            }
+            Chosen::Parts(parts) => options = Options { parts, paths: Vec::new(), ..options },
+        }
+        look.finish(false)?;
+    }
     let target = Target::open(session)?;
     let plan = match &args.plan {
         Some(file) if !args.dry_run => {
             let text = std::fs::read_to_string(file).map_err(CliError::io("read the plan", file))?;
             Plan::from_json(&text)?
         }
-        Some(_) | None => {
-            let allow =
-                args.allow.iter().map(|a| Allow::parse(a.as_bytes())).collect::<apply::Result<Vec<_>>>()?;
-            let conflicts =
-                if args.conflict == "markers" { ConflictMode::Markers } else { ConflictMode::Refuse };
-            let options = Options { paths, hunks: args.hunk.clone(), parts: Vec::new(), allow, conflicts };
-            apply::plan(&target.site(), &target.scan()?, &options)?
-        }
+        Some(_) | None => apply::plan(&target.site(), &target.scan()?, &options)?,
     };
     if let Some(file) = args.plan.as_ref().filter(|_| args.dry_run) {
         std::fs::write(file, plan.to_json()?).map_err(CliError::io("write the plan", file))?;
     }
     if args.dry_run || !plan.is_clean() {
-        print_plan(&plan, args, ui)?;
+        print_plan(&plan, args.json, ui)?;
         let exit = if plan.is_clean() { Exit::Done } else { Exit::NotApplied };
         target.finish(false)?;
         return Ok(exit);
@@ -104,8 +120,8 @@ fn recover(session: crate::session::Session, args: &Args, ui: &mut Ui) -> Result
     Ok(Exit::Done)
 }
 
-fn print_plan(plan: &Plan, args: &Args, ui: &mut Ui) -> Result<()> {
-    if args.json {
+fn print_plan(plan: &Plan, json: bool, ui: &mut Ui) -> Result<()> {
+    if json {
         return ui.json(&ApplyDocument::of_plan(plan));
     }
     let would = plan.applied.iter().filter(|a| !a.implied);

@@ -6,7 +6,7 @@ use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcom
 
 use super::{
     apply, audit, check, completions, daemon, diff, discard, docker_plugin, doctor, list, man, mount, remove,
-    run, status, undo, unmount,
+    review, run, status, undo, unmount,
 };
 
 /// What every help text ends with.
@@ -35,6 +35,7 @@ what is written goes to a separate layer. The directory itself stays as it is un
   cd \"$(scrubfs mount .)\"      work in the scrubbed view; let an agent loose in it
   scrubfs status               what was changed, and what deserves a look
   scrubfs diff                 the changes as a patch
+  scrubfs review               look through them on a full screen, and choose
   scrubfs apply                write them to the workspace, as one transaction
   scrubfs undo                 take that back
 
@@ -90,6 +91,7 @@ pub(super) enum Command {
     List(list::Args),
     Status(status::Args),
     Diff(diff::Args),
+    Review(review::Args),
     Apply(apply::Args),
     Discard(discard::Args),
     Undo(undo::Args),

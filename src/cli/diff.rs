@@ -5,9 +5,12 @@ use std::ffi::OsString;
 use super::json::{DiffDocument, DiffFile, SCHEMA};
 use super::target::{self, Target};
 use super::ui::{Label, count};
-use super::{Exit, Result, Ui};
+use super::{Exit, Result, Ui, safe};
 use crate::apply::matching;
 use crate::change::{CONTEXT, Change, ChangeKind, DiffStat, Sides, diff_stat, write_patch};
+
+mod tool;
+mod word;
 
 /// Print the changes of a session as a patch that `git apply --binary` takes
 ///
@@ -17,6 +20,7 @@ use crate::change::{CONTEXT, Change, ChangeKind, DiffStat, Sides, diff_stat, wri
 ///   scrubfs diff                        (the current directory's session)
 ///   scrubfs diff shop src '*.toml'      (some paths of a session)
 ///   scrubfs diff --stat
+///   scrubfs diff --tool 'vimdiff $left/src/main.rs $right/src/main.rs'
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
@@ -29,6 +33,15 @@ pub(super) struct Args {
     /// Print a letter and a name for each change
     #[arg(long, conflicts_with = "json")]
     name_status: bool,
+    /// Mark words instead of lines, as `git diff --word-diff` does
+    #[arg(long, conflicts_with_all = ["stat", "name_status", "json"])]
+    word: bool,
+    /// Open the old and the new files in a directory diff tool: `$left` and `$right` in CMD, or else added to it
+    ///
+    /// Both trees hold the changed files alone, in a private directory that is removed when the tool ends; a symbolic link is a
+    /// file with its target.
+    #[arg(long, value_name = "CMD", conflicts_with_all = ["stat", "name_status", "json", "word"])]
+    tool: Option<String>,
     /// Exit with 1 if there are changes
     #[arg(long)]
     exit_code: bool,
@@ -51,12 +64,19 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
     } else if args.stat {
         print_stat(&diff_stat(&sides, changes.iter().copied())?, ui)?;
     } else if args.name_status {
+        ui.page()?;
         for change in &changes {
             let letter = change.kind.letter();
             match &change.kind {
                 ChangeKind::Renamed { from } => ui.line(format_args!("{letter}\t{from}\t{}", change.path))?,
                 _ => ui.line(format_args!("{letter}\t{}", change.path))?,
             }
+        }
+    } else if args.word {
+        word::print(&sides, &changes, ui)?;
+    } else if let Some(tool) = &args.tool {
+        if !changes.is_empty() {
+            tool::run(&sides, &changes, tool, ui)?;
         }
     } else {
         print_patch(&sides, &changes, ui)?;
@@ -68,13 +88,13 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
 
 fn print_patch(sides: &Sides<'_>, changes: &[&Change], ui: &mut Ui) -> Result<()> {
     ui.page()?;
-    let coloured = ui.out_palette.is_on();
+    let for_people = ui.out_palette.is_on() || ui.is_terminal();
     let mut patch = Vec::new();
     for change in changes {
         patch.clear();
         let skipped = write_patch(sides, [*change], CONTEXT, &mut patch)?;
-        if coloured {
-            print_coloured(&patch, ui)?
+        if for_people {
+            print_shown(&patch, ui)?
         } else {
             ui.write(&patch)?
         }
@@ -85,26 +105,19 @@ fn print_patch(sides: &Sides<'_>, changes: &[&Change], ui: &mut Ui) -> Result<()
     Ok(())
 }
 
-/// As git colours a patch. Control characters of a file could command the terminal, so a line with any comes escaped.
-fn print_coloured(patch: &[u8], ui: &mut Ui) -> Result<()> {
+/// As git colours a patch. Control characters of a file could command the terminal, so they come escaped.
+pub(super) fn print_shown(patch: &[u8], ui: &mut Ui) -> Result<()> {
     for line in patch.split_inclusive(|b| *b == b'\n') {
-        let text = line.strip_suffix(b"\n").unwrap_or(line);
-        let label = match text.first() {
-            _ if [&b"diff "[..], b"---", b"+++", b"index "].iter().any(|p| text.starts_with(p)) => {
+        let label = match line.first() {
+            _ if [&b"diff "[..], b"---", b"+++", b"index "].iter().any(|p| line.starts_with(p)) => {
                 Label::Heading
             }
             Some(b'+') => Label::Added,
-            Some(b'-') => Label::Error,
-            Some(b'@') => Label::Hint,
+            Some(b'-') => Label::Removed,
+            Some(b'@') => Label::Name,
             Some(_) | None => Label::Plain,
         };
-        let harmless = text.iter().all(|b| *b >= 0x20 || *b == b'\t');
-        let shown = if harmless {
-            String::from_utf8_lossy(text).into_owned()
-        } else {
-            text.escape_ascii().to_string()
-        };
-        ui.line(ui.out_palette.paint(label, shown))?;
+        ui.line(ui.out_palette.paint(label, safe::line(line, 0, usize::MAX)))?;
     }
     Ok(())
 }

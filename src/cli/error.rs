@@ -91,6 +91,9 @@ pub(super) enum CliError {
     /// A rule is wrong.
     #[error("the rules cannot be used")]
     Rules(#[from] RuleError),
+    /// A full screen needs one.
+    #[error("this needs a terminal")]
+    NoTerminal,
     /// A session that is to be removed has changes.
     #[error("session `{name}` has {changes} that were not applied")]
     Pending {
@@ -131,6 +134,7 @@ impl CliError {
             | Self::Lower { .. }
             | Self::Undecided { .. }
             | Self::Pending { .. }
+            | Self::NoTerminal
             | Self::Change(_)
             | Self::Rules(_) => Exit::Failed,
         }
@@ -150,6 +154,9 @@ impl CliError {
             Self::Pending { name, .. } => Some(format!(
                 "scrubfs status {name}, then apply or discard them, or `scrubfs remove --force {name}`"
             )),
+            Self::NoTerminal => {
+                Some("scrubfs diff and scrubfs apply -p read and write pipes as well".to_owned())
+            }
             Self::Session(error) => error.hint(),
             Self::Change(_) => {
                 Some("look at the path's permissions and at the session's daemon.log".to_owned())
@@ -159,7 +166,7 @@ impl CliError {
     }
 
     /// What caused it, outermost first.
-    fn causes(&self) -> Vec<String> {
+    pub(super) fn causes(&self) -> Vec<String> {
         if let Self::Session(SessionError::Daemon(failure)) = self {
             return failure.causes.clone();
         }
@@ -210,7 +217,7 @@ fn apply_exit(error: &ApplyError) -> Exit {
 
 fn apply_hint(error: &ApplyError) -> Option<String> {
     let hint = match error {
-        ApplyError::Stale { .. } => "make the plan anew with --dry-run --plan FILE",
+        ApplyError::Stale { .. } => "look at the changes again, with scrubfs diff or a new plan",
         ApplyError::Refused { .. } => "scrubfs status explains each; --allow FLAG[:PATH] opens a gate",
         ApplyError::EditedSince(_) => "scrubfs status; your own later edits are not thrown away",
         ApplyError::NoHunk { .. } => "scrubfs diff --json lists the hunks as they are now",

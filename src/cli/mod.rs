@@ -22,10 +22,13 @@ mod lower;
 mod man;
 mod mount;
 mod pager;
+mod patch;
 mod progress;
 mod remove;
+mod review;
 mod rules;
 mod run;
+mod safe;
 mod status;
 mod target;
 mod ui;
@@ -62,6 +65,7 @@ fn verb(command: &Command, ui: &mut Ui) -> Result {
         Command::List(args) => list::run(args, ui),
         Command::Status(args) => status::run(args, ui),
         Command::Diff(args) => diff::run(args, ui),
+        Command::Review(args) => review::run(args, ui),
         Command::Apply(args) => apply::run(args, ui),
         Command::Discard(args) => discard::run(args, ui),
         Command::Undo(args) => undo::run(args, ui),

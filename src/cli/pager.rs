@@ -16,7 +16,7 @@ impl Pager {
             .find_map(|name| std::env::var(name).ok())
             .unwrap_or_else(|| "less -FRX".to_owned());
         let mut command = parse(line.trim())?;
-        command.current_dir("/").env("PATH", absolute_path(&std::env::var_os("PATH").unwrap_or_default()));
+        command.current_dir("/");
         for (name, value) in [("LESS", "FRX"), ("LV", "-c")] {
             if std::env::var_os(name).is_none() {
                 command.env(name, value);
@@ -36,22 +36,32 @@ impl Pager {
 
 /// The command of a pager's line; `None` for no pager.
 fn parse(line: &str) -> Option<Command> {
-    if line.is_empty() || line == "cat" {
-        return None;
-    }
-    if line.contains(|c: char| "|&;<>()$`\\\"' \t\n*?[#~=%".contains(c) && !matches!(c, ' ' | '=')) {
+    (!line.is_empty() && line != "cat").then(|| users_program(line, &[]))
+}
+
+/// A program that the user's environment names, with words after it; looked for as the pager is.
+pub(super) fn users_program(line: &str, words: &[&OsStr]) -> Command {
+    let mut command = if is_shell(line) {
         let mut shell = Command::new("/bin/sh");
-        shell.arg("-c").arg(line);
-        return Some(shell);
-    }
-    let mut words = line.split_ascii_whitespace();
-    let mut command = Command::new(words.next()?);
-    command.args(words);
-    Some(command)
+        shell.arg("-c").arg(format!("{line} \"$@\"")).arg("sh");
+        shell
+    } else {
+        let mut parts = line.split_ascii_whitespace();
+        let mut command = Command::new(parts.next().unwrap_or_default());
+        command.args(parts);
+        command
+    };
+    command.args(words).env("PATH", absolute_path(&std::env::var_os("PATH").unwrap_or_default()));
+    command
+}
+
+/// Whether a line needs a shell to be understood.
+fn is_shell(line: &str) -> bool {
+    line.contains(|c: char| "|&;<>()$`\\\"'\t\n*?[#~%".contains(c))
 }
 
 /// The absolute directories of a search path.
-fn absolute_path(path: &OsStr) -> OsString {
+pub(super) fn absolute_path(path: &OsStr) -> OsString {
     let dirs = std::env::split_paths(path).filter(|dir| dir.is_absolute());
     std::env::join_paths(dirs).unwrap_or_default()
 }

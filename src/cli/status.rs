@@ -88,17 +88,80 @@ fn print(target: &Target, set: &ChangeSet, survey: &Survey, limit: usize, ui: &m
     print_unseen(target.layers.judge.policy(), survey, limit, ui)?;
     if !listed.is_empty() {
         let name = target.session.name();
-        ui.hint(format_args!("scrubfs diff {name}   ·   scrubfs apply {name}   ·   scrubfs discard {name}"));
+        ui.hint(format_args!(
+            "scrubfs review {name}   ·   scrubfs diff {name}   ·   scrubfs apply {name}   ·   scrubfs discard {name}"
+        ));
+        if listed.iter().any(|c| c.gates().next().is_some()) {
+            ui.hint(
+                "what blocks apply is let through by name: --allow FLAG[:PATH], once you have looked at it",
+            );
+        }
     }
     Ok(())
 }
 
+/// Each change, or, where there are too many to read, how many lie in which directory.
 fn print_changes(listed: &[&Change], limit: usize, ui: &mut Ui) -> Result<()> {
-    ui.line(ui.out_palette.paint(Label::Heading, count(listed.len(), "change", "changes")))?;
-    for change in listed.iter().take(limit) {
-        ui.line(format_args!("  {} {}", change.kind.letter(), described(change)))?;
+    let total = count(listed.len(), "change", "changes");
+    let heading = format!("{total}: {}", by_kind(listed.iter().copied()));
+    ui.line(ui.out_palette.paint(Label::Heading, heading))?;
+    if listed.len() <= limit {
+        for change in listed {
+            ui.line(format_args!("  {} {}", change.kind.letter(), described(change)))?;
+        }
+        return Ok(());
     }
-    more(listed.len(), limit, ui)
+    let groups = by_directory(listed, limit);
+    let wide = groups.iter().take(limit).map(|(dir, _)| dir.chars().count()).max().unwrap_or(0).min(60);
+    for (dir, changes) in groups.iter().take(limit) {
+        let kinds = by_kind(changes.iter().copied());
+        ui.line(format_args!("  {dir:<wide$}  {:>6}  {kinds}", changes.len()))?;
+    }
+    match groups.len().saturating_sub(limit) {
+        0 => ui.line("  (--all lists each change)"),
+        more => ui.line(format_args!("  … and {more} more places (--all lists each change)")),
+    }
+}
+
+/// `2 added, 1 deleted`.
+fn by_kind<'c>(changes: impl Iterator<Item = &'c Change>) -> String {
+    const ORDER: [&str; 6] = ["added", "modified", "deleted", "renamed", "type", "mode"];
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for change in changes {
+        *counts.entry(change.kind.as_str()).or_default() += 1;
+    }
+    let told: Vec<String> = ORDER
+        .iter()
+        .filter_map(|kind| {
+            let word = match *kind {
+                "type" => "of another type",
+                "mode" => "with another mode",
+                kind => kind,
+            };
+            counts.get(kind).map(|n| format!("{n} {word}"))
+        })
+        .collect();
+    told.join(", ")
+}
+
+/// Changes by directory, as deep as at most `limit` directories allow.
+fn by_directory<'c>(listed: &[&'c Change], limit: usize) -> Vec<(String, Vec<&'c Change>)> {
+    let mut best = Vec::new();
+    for depth in 1..8 {
+        let mut groups: BTreeMap<Vec<u8>, Vec<&'c Change>> = BTreeMap::new();
+        for change in listed {
+            let dirs = change.path.parent_bytes().unwrap_or_default().split(|b| *b == b'/');
+            let dir: Vec<&[u8]> = dirs.take(depth).collect();
+            groups.entry(dir.join(&b'/')).or_default().push(change);
+        }
+        let is_deeper = groups.len() > best.len();
+        if depth > 1 && (groups.len() > limit || !is_deeper) {
+            break;
+        }
+        let name = |dir: &[u8]| if dir.is_empty() { "./".to_owned() } else { format!("{}/", Escaped(dir)) };
+        best = groups.into_iter().map(|(dir, changes)| (name(&dir), changes)).collect();
+    }
+    best
 }
 
 fn described(change: &Change) -> String {

@@ -14,8 +14,8 @@ use crate::session::{Hold, Layers, Session, StateDir, find, resolve};
 pub(super) struct Target {
     /// The session.
     pub(super) session: Session,
-    /// Keeps others from changing the layers.
-    pub(super) hold: Hold,
+    /// Keeps others from changing the layers; `None` for a mere look.
+    hold: Option<Hold>,
     /// The layers.
     pub(super) layers: Layers,
     lock_dir: PathBuf,
@@ -73,7 +73,18 @@ impl Target {
         let layers = session.layers(&hold)?;
         let lock_dir = StateDir::from_env()?.root().join("locks");
         std::fs::create_dir_all(&lock_dir).map_err(CliError::io("make the directory", &lock_dir))?;
-        Ok(Self { session, hold, layers, lock_dir })
+        Ok(Self { session, hold: Some(hold), layers, lock_dir })
+    }
+
+    /// The changes of one moment, and the layers to read them from while the session goes on. What moves on meanwhile is told by
+    /// its stamps: it is not shown, and a plan does not take it.
+    pub(super) fn look(session: Session) -> Result<(Self, ChangeSet)> {
+        let held = Self::open(session)?;
+        let set = held.scan()?;
+        let (session, lock_dir) = (held.session.clone(), held.lock_dir.clone());
+        held.finish(false)?;
+        let layers = session.peek()?;
+        Ok((Self { session, hold: None, layers, lock_dir }, set))
     }
 
     /// The places that an apply works with.
@@ -97,6 +108,6 @@ impl Target {
     pub(super) fn finish(self, changed: bool) -> Result<()> {
         let Self { hold, layers, .. } = self;
         drop(layers);
-        Ok(hold.finish(changed)?)
+        Ok(hold.map_or(Ok(()), |hold| hold.finish(changed))?)
     }
 }

@@ -30,6 +30,8 @@ pub(super) enum Label {
     Dim,
     /// An added line.
     Added,
+    /// A removed line.
+    Removed,
     /// Text as it is.
     Plain,
 }
@@ -46,6 +48,7 @@ impl Label {
             Self::Secret => Style::new().fg_color(Some(AnsiColor::Magenta.into())),
             Self::Dim => Style::new().effects(Effects::DIMMED),
             Self::Added => Style::new().fg_color(Some(AnsiColor::Green.into())),
+            Self::Removed => Style::new().fg_color(Some(AnsiColor::Red.into())),
             Self::Plain => Style::new(),
         }
     }
@@ -130,6 +133,11 @@ impl Ui {
         self.quiet
     }
 
+    /// Whether a person reads stdout.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.out_is_terminal
+    }
+
     /// Sends what follows on stdout through the pager, if a person reads it.
     pub(super) fn page(&mut self) -> Result<()> {
         if self.out_is_terminal
@@ -146,6 +154,11 @@ impl Ui {
     /// Stdout.
     pub(super) fn out(&mut self) -> &mut dyn Write {
         &mut self.out
+    }
+
+    /// Writes a question to stdout, without an end of line, so that it can be seen.
+    pub(super) fn prompt(&mut self, text: impl Display) -> Result<()> {
+        write!(self.out, "{text}").and_then(|()| self.out.flush()).map_err(CliError::Output)
     }
 
     /// Writes bytes to stdout.

@@ -1,5 +1,5 @@
 //! What an apply promises, tried on real directories.
 
 mod basic;
-mod lab;
+pub(crate) mod lab;
 mod parts;
