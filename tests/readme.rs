@@ -62,9 +62,12 @@ fn the_first_session_of_the_readme_works() {
     }
     let token = format!("ghp_{}", "x7Kq2Vn9Lw4Rt6Zp1Bm8Dc3Fg5Hj0SaYeUiOo"[..36].to_owned());
     let deploy = format!("export GITHUB_TOKEN={token}\necho deploy\n");
-    for (name, content) in
-        [(".env", "A=canary"), ("id_rsa", "canary"), (".npmrc", "canary"), (".aws/credentials", "canary")]
-    {
+    for (name, content) in [
+        (".env", "A=canary"),
+        ("id_rsa", "canary"),
+        (".npmrc", "//registry.npmjs.org/:_authToken=canary-8192734\n"),
+        (".aws/credentials", "canary"),
+    ] {
         fs::write(repo.join(name), content).unwrap();
     }
     fs::write(repo.join("deploy.sh"), &deploy).unwrap();
@@ -98,7 +101,8 @@ fn the_first_session_of_the_readme_works() {
         seen.push((command, stdout));
     }
     let of = |start: &str| &seen.iter().find(|(c, _)| c.starts_with(start)).unwrap().1;
-    assert_eq!(of("ls -A").lines().collect::<Vec<_>>(), ["deploy.sh"]);
+    assert_eq!(of("ls -A").lines().collect::<Vec<_>>(), [".npmrc", "deploy.sh"]);
+    assert!(of("cat").starts_with("//registry.npmjs.org/:_authToken=XXXX"), "{}", of("cat"));
     assert!(of("scrubfs status").contains("notes.md"));
     assert!(of("scrubfs diff").contains("diff --git a/deploy.sh b/deploy.sh"));
     assert_eq!(fs::read_to_string(repo.join("deploy.sh")).unwrap(), deploy, "undo gives the file back");

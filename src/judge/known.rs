@@ -98,7 +98,7 @@ impl Learner<'_> {
                         todo.push((path, own));
                     }
                     FileType::File | FileType::Unknown => {
-                        let verdict = above.unwrap_or_else(|| self.judge.path_verdict(&path, Kind::File));
+                        let verdict = above.unwrap_or_else(|| self.judge.policy.path(&path, Kind::File));
                         self.learn(&path, &verdict);
                     }
                     FileType::Symlink
@@ -112,7 +112,7 @@ impl Learner<'_> {
     }
 
     fn hidden(&self, path: &RelPath, kind: Kind) -> Option<PathVerdict> {
-        Some(self.judge.path_verdict(path, kind)).filter(|v| v.action == PathAction::Hide)
+        Some(self.judge.policy.path(path, kind)).filter(|v| v.action == PathAction::Hide)
     }
 
     fn learn(&mut self, path: &RelPath, verdict: &PathVerdict) {
@@ -136,7 +136,7 @@ impl Learner<'_> {
         }
         let bytes =
             content::read_all(&file, sys::stat_fd(file.as_fd()).map_err(super::Undecided::Unreadable)?.size)?;
-        self.judge.policy.learn(verdict, &bytes, &mut self.values);
+        self.judge.policy.learn(path, verdict, &bytes, &mut self.values);
         Ok(())
     }
 

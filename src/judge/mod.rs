@@ -183,28 +183,25 @@ impl Judge {
             FileType::File | FileType::Dir | FileType::Symlink | FileType::Fifo | FileType::Socket => {}
         }
         let kind = kind_of(stat);
-        let mut verdict = self.path_verdict(path, kind);
-        if let Some(rule) = self.ignored(path, kind, &verdict) {
+        let own = self.policy.path(path, kind);
+        if let Some(rule) = self.ignored(path, kind, &own) {
             return EntryVerdict::Hidden(Arc::new(rule));
         }
+        let mut verdict = Joined::new(own);
         if stat.is_file() && stat.nlink > 1 {
-            match self.strictest_of_names(path, stat, verdict) {
-                Ok(strictest) => verdict = strictest,
+            match self.join_names(path, stat, verdict) {
+                Ok(joined) => verdict = joined,
                 Err(why) => return self.undecided(path, why),
             }
         }
-        match verdict.action {
-            PathAction::Hide => self.hidden_by(&verdict),
-            PathAction::Gate if kind == Kind::File => match self.gate(path, stat, &verdict) {
-                Ok(true) => self.hidden_by(&verdict),
-                Ok(false) => EntryVerdict::Shown(verdict),
+        match (verdict.shown.action, verdict.gate) {
+            (PathAction::Hide, _) => self.hidden_by(&verdict.shown),
+            (_, Some(gate)) if kind == Kind::File => match self.gate(path, stat, &gate) {
+                Ok(true) => self.hidden_by(&gate),
+                Ok(false) => EntryVerdict::Shown(verdict.shown),
                 Err(why) => self.undecided(path, why),
             },
-            PathAction::Plain
-            | PathAction::Open
-            | PathAction::Gate
-            | PathAction::Redact(_)
-            | PathAction::Clear => EntryVerdict::Shown(verdict),
+            _ => EntryVerdict::Shown(verdict.shown),
         }
     }
 
@@ -227,33 +224,21 @@ impl Judge {
         self.links.forget();
     }
 
-    /// What policy says of a path, with what stands in for parsers that are not there. All of the judge asks here.
-    fn path_verdict(&self, path: &RelPath, kind: Kind) -> PathVerdict {
-        in_force(self.policy.path(path, kind))
-    }
-
-    fn strictest_of_names(
-        &self,
-        path: &RelPath,
-        stat: &Stat,
-        own: PathVerdict,
-    ) -> Result<PathVerdict, Undecided> {
-        let mut strictest = own;
+    /// What all names of a hard-linked file say together.
+    fn join_names(&self, path: &RelPath, stat: &Stat, own: Joined) -> Result<Joined, Undecided> {
+        let mut joined = own;
         for name in self.links.names(&self.lower, stat)? {
             if name == *path {
                 continue;
             }
-            let mut other = in_force(self.policy.path_and_parents(&name, Kind::File));
+            let mut other = self.policy.path_and_parents(&name, Kind::File);
             let ignored = self.ignores.hides_with_parents(&self.lower, &self.policy, &name, Kind::File);
             if ignored.is_some() && !self.policy.beats_ignore_files(&other) {
                 other.action = PathAction::Hide;
             }
-            // A name that the user cleared does not clear the others.
-            if other.action.strictness() > strictest.action.strictness() {
-                strictest = other;
-            }
+            joined.add(other);
         }
-        Ok(strictest)
+        Ok(joined)
     }
 
     fn ignored(&self, path: &RelPath, kind: Kind, verdict: &PathVerdict) -> Option<RuleInfo> {
@@ -355,18 +340,34 @@ fn kind_of(stat: &Stat) -> Kind {
     }
 }
 
-/// A credential store is hidden while no parser masks its values. Decided here, before names are compared or values learnt.
-fn in_force(verdict: PathVerdict) -> PathVerdict {
-    match verdict.action {
-        PathAction::Redact(format) if format.is_credential_store() => {
-            PathVerdict { action: PathAction::Hide, ..verdict }
+/// What the names of one file say together: the strictest of them counts, every gate has to be passed, and a file is masked in the
+/// formats of all its names. A name that the user cleared does not clear the others.
+#[derive(Debug, Clone, Copy)]
+struct Joined {
+    /// What holds if the gate is passed, if there is one.
+    shown: PathVerdict,
+    gate: Option<PathVerdict>,
+}
+
+impl Joined {
+    fn new(verdict: PathVerdict) -> Self {
+        Self { shown: verdict, gate: Some(verdict).filter(|v| v.action == PathAction::Gate) }
+    }
+
+    fn add(&mut self, other: PathVerdict) {
+        if other.action == PathAction::Gate {
+            self.gate.get_or_insert(other);
         }
-        PathAction::Plain
-        | PathAction::Open
-        | PathAction::Gate
-        | PathAction::Redact(_)
-        | PathAction::Hide
-        | PathAction::Clear => verdict,
+        self.shown = match (self.shown.action, other.action) {
+            (PathAction::Redact(ours), PathAction::Redact(theirs)) => {
+                PathVerdict { action: PathAction::Redact(ours.and(theirs)), ..self.shown }
+            }
+            // A gate that is passed shows no more than the other name does.
+            (PathAction::Gate, PathAction::Redact(_)) => other,
+            (PathAction::Redact(_), PathAction::Gate) => self.shown,
+            (ours, theirs) if theirs.strictness() > ours.strictness() => other,
+            _ => self.shown,
+        };
     }
 }
 
@@ -382,38 +383,70 @@ fn hidden(id: &str, why: &str) -> EntryVerdict {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
-    #[test]
-    fn a_credential_file_that_no_parser_masks_is_hidden() {
-        let dir = tempfile::tempdir().unwrap();
-        let judge = |name: &str| {
-            std::fs::write(dir.path().join(name), "value = something\n").unwrap();
-            let lower = Arc::new(LowerDir::open(dir.path()).unwrap());
-            let judge = Judge::new(lower, Arc::new(Policy::builtin()), [0; 32], Vec::new());
-            judge.whole_path(&RelPath::parse(name).unwrap()).unwrap().is_hidden()
-        };
-        for name in [".npmrc", ".pypirc", ".netrc", "wg0.conf", ".envrc"] {
-            assert!(judge(name), "{name} is shown");
-        }
-        for name in ["main.rs", "docker-compose.yml", "requirements.txt", ".env.example"] {
-            assert!(!judge(name), "{name} is hidden");
+    fn judge(dir: &Path) -> Judge {
+        Judge::new(Arc::new(LowerDir::open(dir).unwrap()), Arc::new(Policy::builtin()), [0; 32], Vec::new())
+    }
+
+    /// What the agent reads of a file; `None` where it is hidden.
+    fn seen(judge: &Judge, name: &str) -> Option<String> {
+        let path = RelPath::parse(name).unwrap();
+        match judge.whole_path(&path).unwrap() {
+            EntryVerdict::Hidden(_) => None,
+            EntryVerdict::Shown(verdict) => {
+                let whole = judge.whole(&path, &verdict, WHOLE_MAX).unwrap();
+                Some(String::from_utf8(whole.masked()).unwrap())
+            }
         }
     }
 
     #[test]
-    fn a_gated_second_name_does_not_show_a_credential_file() {
+    fn a_credential_file_is_shown_with_its_values_masked() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(
-            dir.path().join(".npmrc"),
-            "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n",
-        )
-        .unwrap();
-        std::fs::hard_link(dir.path().join(".npmrc"), dir.path().join("ca.pem")).unwrap();
-        let lower = Arc::new(LowerDir::open(dir.path()).unwrap());
-        let judge = Judge::new(lower, Arc::new(Policy::builtin()), [0; 32], Vec::new());
+        std::fs::write(dir.path().join(".npmrc"), "save-exact=true\n_auth=Zx81kQpLmN44\n").unwrap();
+        std::fs::write(dir.path().join(".netrc"), "machine h login l password Zx81kQpLmN44\n").unwrap();
+        std::fs::write(dir.path().join("main.rs"), "let x = \"Zx81kQpLmN44\";\n").unwrap();
+        let judge = judge(dir.path());
+        let npmrc = seen(&judge, ".npmrc").unwrap();
+        assert!(npmrc.starts_with("save-exact=true\n_auth=") && !npmrc.contains("Zx81"), "{npmrc}");
+        assert_eq!(seen(&judge, ".netrc"), None);
+        // What the hidden and the masked file hold is masked elsewhere too.
+        assert!(!seen(&judge, "main.rs").unwrap().contains("Zx81"));
+    }
+
+    #[test]
+    fn names_of_one_file_are_judged_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let certificate = "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n";
+        let values = "_auth=Zx81kQpLmN44\n{\"password\": \"Qq92jWsDfG55\"}\n";
+        for (first, second, text) in [
+            (".npmrc", "ca.pem", certificate),
+            ("b/.npmrc", "b/x.key", "_auth=Zx81kQpLmN44\n"),
+            ("c/.npmrc", "c/.mcp.json", values),
+            ("d/.npmrc", "d/.env", values),
+            ("e/.npmrc", "e/notes.txt", values),
+        ] {
+            let at = |name: &str| dir.path().join(name);
+            std::fs::create_dir_all(at(first).parent().unwrap()).unwrap();
+            std::fs::write(at(first), text).unwrap();
+            std::fs::hard_link(at(first), at(second)).unwrap();
+        }
+        let judge = judge(dir.path());
+        // A gate that is passed leaves the masks of the other name; one that is not hides both.
         for name in [".npmrc", "ca.pem"] {
-            assert!(judge.whole_path(&RelPath::parse(name).unwrap()).unwrap().is_hidden(), "{name} is shown");
+            let text = seen(&judge, name).unwrap();
+            assert!(text.starts_with("-----BEGIN ") && text != certificate, "{name}: {text}");
+        }
+        for name in ["b/.npmrc", "b/x.key", "d/.npmrc", "d/.env"] {
+            assert_eq!(seen(&judge, name), None, "{name}");
+        }
+        // Each format masks what it knows.
+        for name in ["c/.npmrc", "c/.mcp.json", "e/.npmrc", "e/notes.txt"] {
+            let text = seen(&judge, name).unwrap();
+            assert!(!text.contains("Zx81") && !text.contains("Qq92"), "{name}: {text}");
         }
     }
 }

@@ -4,7 +4,7 @@ use super::options::{self, Choice, Options};
 use super::paths::{self, PathRules};
 use super::rules::{Registry, RuleError, RuleText};
 use super::ruleset::{RuleSet, builtin_texts};
-use super::{Origin, Policy, RuleInfo, detect};
+use super::{Origin, Policy, RuleInfo, detect, formats};
 
 /// Collects rules; [`PolicyBuilder::build`] compiles them.
 #[derive(Debug, Clone, Default)]
@@ -142,7 +142,7 @@ impl PolicyBuilder {
             hasher.update(blake3::hash(bytes).as_bytes());
         };
         part(env!("CARGO_PKG_VERSION").as_bytes());
-        part(&[paths::VERSION, detect::VERSION].map(u32::to_le_bytes).concat());
+        part(&[paths::VERSION, detect::VERSION, formats::VERSION].map(u32::to_le_bytes).concat());
         for (name, text) in builtin_texts() {
             part(name.as_bytes());
             part(text.as_bytes());

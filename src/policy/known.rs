@@ -75,6 +75,18 @@ impl KnownValues {
         true
     }
 
+    /// Learns a value whose name says that it is secret: fewer doubts count.
+    pub fn insert_named(&mut self, value: &[u8]) -> bool {
+        if self.insert(value) {
+            return true;
+        }
+        let fits = (KNOWN_MIN..=PIECE).contains(&value.len()) && is_chosen(value);
+        if fits {
+            self.keep(value);
+        }
+        fits
+    }
+
     fn keep(&mut self, piece: &[u8]) {
         if self.bytes + piece.len() > BYTES_MAX {
             self.dropped += 1;
@@ -299,6 +311,28 @@ pub(super) fn is_common(value: &[u8]) -> bool {
         || (spaced && !has_random_part(value))
         || is_address(value)
         || value.iter().filter(|b| **b == b' ').count() * 8 > value.len()
+}
+
+/// Whether a value that somebody called a secret is one of its own: no address, no word that others write too.
+fn is_chosen(value: &[u8]) -> bool {
+    let letters = value.iter().filter(|b| b.is_ascii_alphabetic()).count();
+    let upper = value.iter().filter(|b| b.is_ascii_uppercase()).count();
+    let digits = value.iter().filter(|b| b.is_ascii_digit()).count();
+    let signs = value.len() - letters - digits;
+    let words = value.split(|b| b"-_. /:@".contains(b)).filter(|w| !w.is_empty()).count();
+    let lone_case = upper == 0 || upper == letters;
+    let distinct = checks::entropy(value) * value.len() as f64 >= 30.0;
+    // A name of words in one case may be anything, a host with a port too.
+    let plain = lone_case && words > 1 && (words < 4 || value.len() < 20) && digits < 3;
+    let word = words == 1 && lone_case && signs == 0 && digits == 0 && value.len() < 16;
+    distinct
+        && letters > 0
+        && !plain
+        && !word
+        && !checks::is_reference(value)
+        && !checks::contains(value, b"://")
+        && !value.starts_with(b"/")
+        && !(checks::is_placeholder(value) && digits == 0)
 }
 
 /// URLs without a password, hosts with a port, paths, mail addresses: letters in groups, few digits in a row of other things.

@@ -22,6 +22,7 @@ use crate::path::RelPath;
 mod backup;
 mod builder;
 mod detect;
+mod formats;
 mod glob;
 mod ignore_files;
 mod known;
@@ -116,8 +117,9 @@ pub enum PathAction {
     Open,
     /// A regular file that is hidden if [`Policy::gate_hides`] says so of its content, otherwise as [`PathAction::Plain`].
     Gate,
-    /// A regular file shown with the values of the format's secret keys masked; content rules apply as well.
-    Redact(Format),
+    /// A regular file shown with the secret values of its format masked; content rules apply as well. A file with names of several
+    /// formats is read in all of them.
+    Redact(Formats),
     /// Hidden, and all beneath it.
     Hide,
     /// Shown as it is on the user's own word (`--show`, a user rule `clear`): nothing is masked.
@@ -180,6 +182,8 @@ pub enum Format {
     Sql,
     /// Colon-separated `host:port:database:user:password` (`.pgpass`).
     Pgpass,
+    /// `user:hash` (`.htpasswd`).
+    Passwd,
     /// Any other source: assignments to names that sound secret (Groovy, Elixir, Lua, Clojure …).
     Code,
     /// `Key value` lines of servers and mail programs (`requirepass x`, `password "x"`).
@@ -203,40 +207,65 @@ impl PathAction {
 }
 
 impl Format {
-    /// Whether files of this format are there to hold credentials. Their values cannot be told from harmless text without parsing
-    /// them, so while no parser masks them such a file is hidden whole.
+    const ALL: &'static [Self] = &[
+        Self::Text,
+        Self::Dotenv,
+        Self::Ini,
+        Self::Netrc,
+        Self::Npmrc,
+        Self::Pypirc,
+        Self::GitConfig,
+        Self::Json,
+        Self::Yaml,
+        Self::Toml,
+        Self::Xml,
+        Self::Properties,
+        Self::Hcl,
+        Self::Shell,
+        Self::DockerConfig,
+        Self::Kubeconfig,
+        Self::Pem,
+        Self::UrlUserinfo,
+        Self::Php,
+        Self::Python,
+        Self::Ruby,
+        Self::Javascript,
+        Self::Dockerfile,
+        Self::Sql,
+        Self::Pgpass,
+        Self::Passwd,
+        Self::Code,
+        Self::Conf,
+        Self::Http,
+    ];
+}
+
+/// A set of formats.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Formats(u32);
+
+impl From<Format> for Formats {
+    fn from(format: Format) -> Self {
+        Self(1 << format as u32)
+    }
+}
+
+impl Formats {
+    /// The formats of both sets.
     #[must_use]
-    pub fn is_credential_store(self) -> bool {
-        match self {
-            Self::Dotenv
-            | Self::Ini
-            | Self::Netrc
-            | Self::Npmrc
-            | Self::Pypirc
-            | Self::DockerConfig
-            | Self::Kubeconfig
-            | Self::Pgpass
-            | Self::Hcl => true,
-            Self::Text
-            | Self::Pem
-            | Self::UrlUserinfo
-            | Self::GitConfig
-            | Self::Json
-            | Self::Yaml
-            | Self::Toml
-            | Self::Xml
-            | Self::Properties
-            | Self::Shell
-            | Self::Php
-            | Self::Python
-            | Self::Ruby
-            | Self::Javascript
-            | Self::Dockerfile
-            | Self::Sql
-            | Self::Code
-            | Self::Conf
-            | Self::Http => false,
-        }
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The formats of the set, in a fixed order.
+    pub fn iter(self) -> impl Iterator<Item = Format> {
+        Format::ALL.iter().copied().filter(move |format| self.0 & Self::from(*format).0 != 0)
+    }
+}
+
+impl std::fmt::Debug for Formats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
     }
 }
 
@@ -351,7 +380,7 @@ impl Policy {
     pub fn scan(&self, verdict: &PathVerdict, content: &[u8], known: Option<&KnownMatcher>) -> Vec<Span> {
         match verdict.action {
             PathAction::Clear => Vec::new(),
-            PathAction::Redact(format) => self.content.scan(Some((format, verdict.rule)), content, known),
+            PathAction::Redact(formats) => self.content.scan(Some(formats), content, known),
             PathAction::Plain | PathAction::Open | PathAction::Gate | PathAction::Hide => {
                 self.content.scan(None, content, known)
             }
@@ -366,11 +395,16 @@ impl Policy {
     }
 
     /// Learns the secret values of a file that is hidden or redacted, so that they can be masked elsewhere.
-    pub fn learn(&self, verdict: &PathVerdict, content: &[u8], known: &mut KnownValues) {
+    pub fn learn(&self, path: &RelPath, verdict: &PathVerdict, content: &[u8], known: &mut KnownValues) {
+        let Some(paths) = &self.paths else { return };
         match verdict.action {
             PathAction::Clear | PathAction::Plain | PathAction::Open => {}
-            PathAction::Redact(format) => self.content.learn(Some(format), content, known),
-            PathAction::Gate | PathAction::Hide => self.content.learn(None, content, known),
+            PathAction::Redact(formats) => {
+                formats.iter().for_each(|format| self.content.learn(format, false, content, known));
+            }
+            PathAction::Gate | PathAction::Hide => {
+                self.content.learn(paths.format(path.as_bytes()), true, content, known);
+            }
         }
     }
 

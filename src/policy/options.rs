@@ -128,7 +128,7 @@ impl Options {
             let action = match (given.choice, kind) {
                 (Choice::Hide, _) => PathAction::Hide,
                 (Choice::Show, _) => PathAction::Clear,
-                (Choice::Redact, Kind::File) => PathAction::Redact(rules.format(path)),
+                (Choice::Redact, Kind::File) => PathAction::Redact(rules.format(path).into()),
                 (Choice::Redact, Kind::Dir | Kind::Symlink | Kind::Other) => PathAction::Open,
             };
             return PathVerdict { action, rule: Some(given.rule) };
@@ -143,7 +143,7 @@ impl Options {
                 above.and_then(|at| self.given.iter().filter(|g| g.choice == Choice::Redact).nth(at))
             {
                 return PathVerdict {
-                    action: PathAction::Redact(rules.format(path)),
+                    action: PathAction::Redact(rules.format(path).into()),
                     rule: Some(given.rule),
                 };
             }

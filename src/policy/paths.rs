@@ -264,7 +264,8 @@ fn action_of(rule: &Rule, path: &[u8]) -> PathAction {
         Action::Open => PathAction::Open,
         Action::Clear => PathAction::Clear,
         Action::Redact => {
-            PathAction::Redact(rule.format.unwrap_or_else(|| format_of_name(Folded::new(path).name())))
+            let format = rule.format.unwrap_or_else(|| format_of_name(Folded::new(path).name()));
+            PathAction::Redact(format.into())
         }
     }
 }

@@ -29,8 +29,12 @@ impl std::fmt::Debug for Restored {
     }
 }
 
-/// Shorter masks are no better than common text: their line must be as it was.
+/// Masks of this length, in bytes, look like nothing else.
 const UNIQUE: usize = 12;
+
+/// Text masks of this length look like nothing else in a file in which nothing does; shorter ones, and numbers, are no better than
+/// common text: their place must be as it was.
+const DISTINCT: usize = 6;
 
 /// So many bytes of a mask's beginning or end betray that the rest was cut or edited.
 const TRACE: usize = 8;
@@ -50,13 +54,17 @@ pub fn restore(original: &[u8], masks: &Masks, edited: &[u8]) -> Restored {
             damaged.push(1);
             continue;
         };
-        let twin = |m: &&Mask| m.bytes == mask.bytes && value_of(original, m) != Some(value);
-        let places = if mask.bytes.len() >= UNIQUE {
+        let twin = masks.0.iter().any(|m| m.bytes == mask.bytes && value_of(original, m) != Some(value));
+        let distinct = mask.bytes.len() >= UNIQUE || is_distinct(&masked, masks, mask);
+        let places = if distinct {
             find_all(edited, &mask.bytes)
         } else {
-            by_line(&masked, mask, edited)
+            match by_line(&masked, mask, edited) {
+                places if places.is_empty() && !twin => in_place(&masked, mask, edited),
+                places => places,
+            }
         };
-        if !places.is_empty() && mask.bytes.len() >= UNIQUE && masks.0.iter().any(|m| twin(&m)) {
+        if !places.is_empty() && distinct && twin {
             damaged.extend(places.iter().map(|at| line_of(edited, *at)));
         } else if !places.is_empty() {
             found.extend(places.into_iter().map(|at| (at, mask, value)));
@@ -102,6 +110,33 @@ fn value_of<'o>(original: &'o [u8], mask: &Mask) -> Option<&'o [u8]> {
 
 fn find_all(text: &[u8], what: &[u8]) -> Vec<usize> {
     memchr::memmem::find_iter(text, what).collect()
+}
+
+/// Whether a mask of letters stands in the masked file nowhere but where masks do.
+fn is_distinct(masked: &[u8], masks: &Masks, mask: &Mask) -> bool {
+    mask.bytes.len() >= DISTINCT
+        && mask.bytes.iter().all(u8::is_ascii_alphabetic)
+        && find_all(masked, &mask.bytes).len() == masks.0.iter().filter(|m| m.bytes == mask.bytes).count()
+}
+
+/// How many bytes before a mask must be as they were, or as many as its line has: they name the value.
+const LEAD: usize = 16;
+
+/// The place of a mask that lies, with what names it, before or behind all that was edited. No other value may have this mask.
+fn in_place(masked: &[u8], mask: &Mask, edited: &[u8]) -> Vec<usize> {
+    let same = masked.iter().zip(edited).take_while(|(a, b)| a == b).count();
+    let behind = masked.iter().rev().zip(edited.iter().rev()).take_while(|(a, b)| a == b).count();
+    let start = usize::try_from(mask.start).unwrap_or(usize::MAX);
+    let end = start.saturating_add(mask.bytes.len());
+    if end < same || (end == same && masked.len() == edited.len()) {
+        return vec![start];
+    }
+    let before = masked.get(..start).unwrap_or_default();
+    let lead = before.iter().rev().take(LEAD).take_while(|b| **b != b'\n').count();
+    match (masked.len() - behind < start - lead, (start + edited.len()).checked_sub(masked.len())) {
+        (true, Some(at)) => vec![at],
+        _ => Vec::new(),
+    }
 }
 
 /// The places of a short mask: where its whole line stands as it was, if it stands once.

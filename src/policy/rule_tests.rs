@@ -64,7 +64,7 @@ fn a_user_adds_replaces_and_switches_off() {
     assert_eq!(judge(&policy, "a/private/"), PathAction::Hide);
     assert_eq!(
         judge(&policy, ".env"),
-        PathAction::Redact(Format::Dotenv),
+        PathAction::Redact(Format::Dotenv.into()),
         "patterns and format are inherited"
     );
     assert_eq!(judge(&policy, ".env.example"), PathAction::Open, "exceptions are inherited");
@@ -97,7 +97,7 @@ fn within_the_users_rules_exceptions_win_then_what_hides_more() {
         "#,
     );
     assert_eq!(judge(&policy, "a.x"), PathAction::Hide);
-    assert_eq!(judge(&policy, "ok.x"), PathAction::Redact(Format::Text));
+    assert_eq!(judge(&policy, "ok.x"), PathAction::Redact(Format::Text.into()));
     assert_eq!(judge(&policy, "mine.x"), PathAction::Clear);
 }
 
@@ -117,8 +117,8 @@ fn a_workspace_file_only_adds() {
     );
     assert_eq!(judge(&policy, ".env"), PathAction::Hide, "a weaker rule with a known id replaces nothing");
     assert_eq!(judge(&policy, ".env.local"), PathAction::Hide);
-    assert_eq!(judge(&policy, "x.cfg"), PathAction::Redact(Format::Ini));
-    assert_eq!(judge(&policy, ".npmrc"), PathAction::Redact(Format::Npmrc));
+    assert_eq!(judge(&policy, "x.cfg"), PathAction::Redact(Format::Ini.into()));
+    assert_eq!(judge(&policy, ".npmrc"), PathAction::Redact(Format::Npmrc.into()));
     assert_eq!(judge(&policy, ".env.example"), PathAction::Hide);
     assert_eq!(judge(&policy, "customers/"), PathAction::Hide);
     for (text, line) in [
@@ -153,15 +153,19 @@ fn the_last_option_that_names_an_entry_wins() {
         options(&[("hide", "*.txt"), ("show", "ok.txt"), ("redact", "/conf/*.json"), ("show", ".env")]);
     assert_eq!(judge(&policy, "d/A.TXT"), PathAction::Hide);
     assert_eq!(judge(&policy, "d/ok.txt"), PathAction::Clear);
-    assert_eq!(judge(&policy, "conf/a.json"), PathAction::Redact(Format::Json));
+    assert_eq!(judge(&policy, "conf/a.json"), PathAction::Redact(Format::Json.into()));
     assert_eq!(judge(&policy, "x/conf/a.json"), PathAction::Plain);
     assert_eq!(judge(&policy, ".env"), PathAction::Clear);
     assert_eq!(judge(&policy, ".env.local"), PathAction::Hide);
     let policy = options(&[("show", "ok.txt"), ("hide", "*.txt")]);
     assert_eq!(judge(&policy, "ok.txt"), PathAction::Hide);
     let policy = options(&[("redact", ".env"), ("redact", "id_rsa")]);
-    assert_eq!(judge(&policy, ".env"), PathAction::Redact(Format::Dotenv), "the format is the known one");
-    assert_eq!(judge(&policy, "id_rsa"), PathAction::Redact(Format::Pem));
+    assert_eq!(
+        judge(&policy, ".env"),
+        PathAction::Redact(Format::Dotenv.into()),
+        "the format is the known one"
+    );
+    assert_eq!(judge(&policy, "id_rsa"), PathAction::Redact(Format::Pem.into()));
 }
 
 #[test]
@@ -175,7 +179,7 @@ fn showing_one_file_opens_only_the_way_to_it() {
     assert_eq!(judge(&policy, ".aws/sso/x"), PathAction::Hide);
     assert_eq!(judge(&policy, "x/.aws/"), PathAction::Hide, "the pattern has a slash: from the root only");
     assert_eq!(judge(&policy, "vault/.ssh/"), PathAction::Open);
-    assert_eq!(judge(&policy, "vault/.ssh/a.cfg"), PathAction::Redact(Format::Ini));
+    assert_eq!(judge(&policy, "vault/.ssh/a.cfg"), PathAction::Redact(Format::Ini.into()));
     assert_eq!(judge(&policy, "vault/.ssh/notes"), PathAction::Hide);
     assert_eq!(judge(&policy, "vault/other"), PathAction::Plain);
     let hidden = policy.path(&RelPath::parse(".aws/sso").unwrap(), Kind::Dir);
@@ -205,7 +209,7 @@ fn the_way_is_opened_past_the_users_own_hide_but_not_past_a_later_one() {
 fn redacting_a_directory_redacts_at_least_what_is_beneath() {
     let policy = options(&[("hide", "zzz"), ("redact", "conf/")]);
     assert_eq!(judge(&policy, "conf/"), PathAction::Open);
-    assert_eq!(judge(&policy, "conf/x/a.yaml"), PathAction::Redact(Format::Yaml));
+    assert_eq!(judge(&policy, "conf/x/a.yaml"), PathAction::Redact(Format::Yaml.into()));
     assert_eq!(judge(&policy, "conf/.env"), PathAction::Hide);
     assert_eq!(judge(&policy, "a.yaml"), PathAction::Plain);
 }

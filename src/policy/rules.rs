@@ -11,7 +11,7 @@ use serde::de::IntoDeserializer;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Format, Origin, RuleId, RuleInfo, detect};
+use super::{Format, Origin, RuleId, RuleInfo, detect, formats};
 
 /// What is wrong in a rule file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,13 +72,20 @@ impl RuleText {
             match key.get_ref().as_ref() {
                 "disable" => document.disable = self.strings(value)?,
                 "ignore-files" => document.ignore_files = self.strings(value)?,
-                name if name == "path" || detect::TABLES.contains(&name) => {
+                name if name == "path"
+                    || detect::TABLES.contains(&name)
+                    || formats::TABLES.contains(&name) =>
+                {
                     let tables = self.tables(value, name, line)?;
                     document.tables.insert(name.into(), tables);
                 }
                 name => {
                     let problem = format!("`{name}` is nothing that a rule file has");
-                    let known = ["path"].iter().chain(detect::TABLES).map(|t| format!("[[{t}]]"));
+                    let known = ["path"]
+                        .iter()
+                        .chain(detect::TABLES)
+                        .chain(formats::TABLES)
+                        .map(|t| format!("[[{t}]]"));
                     let known = known.collect::<Vec<_>>().join(", ");
                     let hint = format!("A rule file has `disable`, `ignore-files` and the tables {known}.");
                     return Err(self.error(line, None, problem, hint));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::pattern::{Folded, Pattern};
 use super::rules::{Action, Only, RawPath, RuleError, RuleText, Table};
-use super::{Format, Origin, RuleInfo, detect};
+use super::{Format, Origin, RuleInfo, detect, formats};
 
 /// The name under which the built-in path rules are shown.
 pub(super) const BUILTIN_FILE: &str = "built-in paths.toml";
@@ -245,5 +245,5 @@ fn compile_all(
 
 /// All built-in rule files: name, text. The digest covers them.
 pub(super) fn builtin_texts() -> impl Iterator<Item = (&'static str, &'static str)> {
-    std::iter::once((BUILTIN_FILE, BUILTIN)).chain(detect::BUILTIN.iter().copied())
+    std::iter::once((BUILTIN_FILE, BUILTIN)).chain(detect::BUILTIN.iter().copied()).chain([formats::BUILTIN])
 }

@@ -28,6 +28,7 @@ type Test = (&'static str, fn(u32));
 const TESTS: &[Test] = &[
     ("a_session_from_beginning_to_end", mounts::a_session_from_beginning_to_end),
     ("a_crash_is_healed", mounts::a_crash_is_healed),
+    ("a_mount_right_after_a_kill", mounts::a_mount_right_after_a_kill),
     ("a_signal_unmounts", mounts::a_signal_unmounts),
     ("a_mount_in_another_namespace_lingers", mounts::a_mount_in_another_namespace_lingers),
     ("the_foreground", mounts::the_foreground),

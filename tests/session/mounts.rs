@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::world::{CANARY, Running, World, is_mounted, text, until};
 
@@ -48,6 +49,22 @@ pub fn a_crash_is_healed(uid: u32) {
     }
 }
 
+/// A killed daemon holds its lock until the kernel has taken it apart; a mount that comes in between waits for that.
+pub fn a_mount_right_after_a_kill(uid: u32) {
+    let world = World::new(uid);
+    let at = world.mount();
+    let daemon = world.daemon("repo");
+    send("-STOP", daemon);
+    let mount =
+        world.scrubfs("mount").arg(".").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    send("-KILL", daemon);
+    let output = mount.wait_with_output().unwrap();
+    assert!(text(&output).contains("healed=true"), "{}", text(&output));
+    let listing = world.command("ls".as_ref()).arg(&at).output().unwrap();
+    assert!(String::from_utf8_lossy(&listing.stdout).contains("plain"));
+}
+
 /// SIGTERM unmounts; while somebody works there the second one detaches.
 pub fn a_signal_unmounts(uid: u32) {
     let world = World::new(uid);
@@ -59,7 +76,7 @@ pub fn a_signal_unmounts(uid: u32) {
     let output = world.scrubfs("unmount").output().unwrap();
     assert!(text(&output).contains("works in a directory there"), "{}", text(&output));
     send("-TERM", pid);
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     assert!(is_mounted(&at), "the first signal detached a busy mount");
     send("-TERM", pid);
     until("the mount goes", || !is_mounted(&at));
@@ -129,7 +146,7 @@ pub fn changes_wait_for_a_hold(uid: u32) {
     };
     let mut first = hold();
     let mut writer = write("late");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     assert!(writer.try_wait().unwrap().is_none(), "a change was made during a hold");
     drop(first.0.stdin.take());
     assert!(first.0.wait().unwrap().success());

@@ -3,9 +3,10 @@
 //! looks like a secret (`checks`). The work per byte is bounded whatever the input holds. Every span is reported whole; what cannot
 //! be told apart from a secret by its bytes is left to the path and format rules.
 
+use super::formats::FormatRules;
 use super::known::{KnownMatcher, KnownValues};
 use super::rules::{Registry, RuleError, RuleText};
-use super::{Format, Origin, RuleId, RuleInfo, Span};
+use super::{Format, Formats, Origin, RuleId, RuleInfo, Span};
 
 pub(super) mod checks;
 mod class;
@@ -33,7 +34,7 @@ const TOKENS: &str = include_str!("../../../rules/tokens.toml");
 pub(super) const BUILTIN: &[(&str, &str)] = &[("built-in tokens.toml", TOKENS)];
 
 /// The names of the tables in rule files that are this module's.
-pub(super) const TABLES: &[&str] = &["content", "keyname", "allow"];
+pub(super) const TABLES: &[&str] = &["content"];
 
 /// How far before and after a keyword a rule's regular expression is tried, in bytes.
 const REGEX_BEFORE: usize = 256;
@@ -58,6 +59,7 @@ enum How {
 #[derive(Debug, Default)]
 pub(super) struct Detector {
     engine: Option<Engine>,
+    formats: FormatRules,
     known_rule: Option<RuleId>,
 }
 
@@ -88,6 +90,7 @@ impl Detector {
             .filter(|rule| strict || rule.scope != Scope::Strict)
             .collect::<Vec<_>>();
         let rules = rules.into_iter().map(|rule| (registry.add(rule.info.clone()), rule)).collect();
+        let formats = FormatRules::build(texts, registry)?;
         let known_rule = registry.add(RuleInfo {
             id: "known-value".into(),
             source: "built-in".into(),
@@ -95,47 +98,62 @@ impl Detector {
             why: "A value that a hidden or redacted file holds".into(),
             origin: Origin::BuiltIn,
         });
-        Ok(Self { engine: Some(Engine::new(rules, strict)), known_rule: Some(known_rule) })
+        Ok(Self { engine: Some(Engine::new(rules, strict)), formats, known_rule: Some(known_rule) })
     }
 
     pub(super) fn gate_hides(&self, content: &[u8]) -> bool {
         pem::is_private(&wide::narrow(content).unwrap_or_else(|| content.into()))
     }
 
-    /// The secrets of a text, sorted, without overlaps. Without rules everything is one. `format` comes with the path rule that
-    /// gave it.
+    /// The secrets of a text, sorted, without overlaps. Without rules everything is one. A text with formats is read in each of them,
+    /// and weaker signs count in it.
     pub(super) fn scan(
         &self,
-        format: Option<(Format, Option<RuleId>)>,
+        formats: Option<Formats>,
         content: &[u8],
         known: Option<&KnownMatcher>,
     ) -> Vec<Span> {
         let (Some(engine), Some(known_rule)) = (&self.engine, self.known_rule) else {
             return vec![Span { start: 0, len: content.len() as u64, rule: RuleId(u32::MAX) }];
         };
-        let config = format.is_some_and(|(f, _)| f != Format::Text);
+        let config = formats.is_some();
         let all = |text: &[u8]| {
             let mut spans = engine.spans(text, config);
             let values = known.map(|k| k.find(text)).unwrap_or_default();
             spans.extend(values.into_iter().map(|v| span_of(v, known_rule)));
             spans
         };
+        let read = |text: &[u8]| formats.map(|f| self.formats.spans(f, text, false)).unwrap_or_default();
         let mut spans = all(content);
-        if let Some(narrow) = wide::narrow(content) {
-            spans.extend(all(&narrow).into_iter().map(wide::widen));
+        match wide::narrow(content) {
+            Some(narrow) => {
+                spans.extend(all(&narrow).into_iter().map(wide::widen));
+                spans.extend(read(&narrow).into_iter().map(wide::widen));
+            }
+            None => spans.extend(read(content)),
         }
         normal(spans)
     }
 
-    /// Learns the secrets of a file that is hidden or redacted.
-    pub(super) fn learn(&self, format: Option<Format>, content: &[u8], known: &mut KnownValues) {
+    /// Learns the secrets of a file of this format that is hidden or redacted. In a hidden one all counts that is not known to be
+    /// harmless.
+    pub(super) fn learn(&self, format: Format, hidden: bool, content: &[u8], known: &mut KnownValues) {
         let narrow = wide::narrow(content);
         let text = narrow.as_deref().unwrap_or(content);
-        for span in self.scan(Some((format.unwrap_or(Format::Code), None)), text, None) {
+        let value = |span: &Span| {
             let range = usize::try_from(span.start).ok().zip(usize::try_from(span.start + span.len).ok());
-            if let Some(value) = range.and_then(|(from, to)| text.get(from..to)) {
-                known.insert(value);
-            }
+            range.and_then(|(from, to)| text.get(from..to))
+        };
+        for value in self.scan(Some(Format::Text.into()), text, None).iter().filter_map(value) {
+            known.insert(value);
+        }
+        for span in self.formats.spans(format.into(), text, hidden) {
+            let Some(value) = value(&span) else { continue };
+            if self.formats.is_named(span.rule) {
+                known.insert_named(value)
+            } else {
+                known.insert(value)
+            };
         }
     }
 
@@ -150,7 +168,7 @@ fn span_of(range: std::ops::Range<usize>, rule: RuleId) -> Span {
 }
 
 /// Sorted, overlapping spans merged; the longer one's rule stands for both.
-fn normal(mut spans: Vec<Span>) -> Vec<Span> {
+pub(super) fn normal(mut spans: Vec<Span>) -> Vec<Span> {
     spans.sort_by_key(|s| (s.start, std::cmp::Reverse(s.len)));
     let mut out: Vec<Span> = Vec::with_capacity(spans.len());
     for span in spans {

@@ -52,13 +52,14 @@ fn attempt_mask(key: &[u8; 32], secret: &[u8], attempt: u8) -> Vec<u8> {
     if is_wide(secret) {
         return wide(&mut stream, secret, attempt);
     }
-    if secret.len() < super::UNIQUE_MIN {
+    let breaks = secret.iter().any(|b| matches!(b, b'\n' | b'\r'));
+    if secret.len() < super::UNIQUE_MIN && !breaks {
         return short(&mut stream, secret);
     }
     if is_armour(secret) {
         return runs(&mut stream, secret);
     }
-    if secret.contains(&b'\n') || secret.contains(&b'\r') {
+    if breaks {
         return lines(&mut stream, secret, attempt);
     }
     one_line(&mut stream, secret, attempt)
@@ -131,15 +132,18 @@ fn text(stream: &mut Stream, len: usize, attempt: u8) -> Vec<u8> {
     stem.iter().copied().chain(letters).take(len).collect()
 }
 
-/// Digits for digits; the first is a one, so that what fitted an integer type still does.
+/// Digits for digits; the first of a long number is a one, so that what fitted an integer type still does. An exponent stays.
 fn number(stream: &mut Stream, secret: &[u8]) -> Vec<u8> {
+    let short = secret.len() < super::UNIQUE_MIN;
+    let exponent = secret.iter().position(|b| matches!(b, b'e' | b'E')).unwrap_or(secret.len());
     let mut first = true;
-    let digit = |b: &u8| match b {
-        b'0'..=b'9' if std::mem::take(&mut first) => b'1',
+    let digit = |(at, b): (usize, &u8)| match b {
+        b'0'..=b'9' if at > exponent => *b,
+        b'0'..=b'9' if std::mem::take(&mut first) => b'1' + if short { stream.below(9) } else { 0 },
         b'0'..=b'9' => b'0' + stream.below(10),
         other => *other,
     };
-    secret.iter().map(digit).collect()
+    secret.iter().enumerate().map(digit).collect()
 }
 
 /// Hex for hex, dashes and letter case kept, beginning with a stem that is hex.
@@ -176,7 +180,13 @@ fn runs(stream: &mut Stream, secret: &[u8]) -> Vec<u8> {
     while let Some(rest) = secret.get(at..).filter(|r| !r.is_empty()) {
         let run = rest.iter().position(|b| !in_run(*b)).unwrap_or(rest.len());
         if run == 0 {
-            at += if rest.first() == Some(&b'\\') { 2 } else { 1 };
+            // An escape stays whole.
+            at += match rest {
+                [b'\\', b'u', ..] => 6,
+                [b'\\', b'x', ..] => 4,
+                [b'\\', ..] => 2,
+                _ => 1,
+            };
             continue;
         }
         let padding = rest.get(..run).unwrap_or_default().iter().rev().take_while(|b| **b == b'=').count();
@@ -225,16 +235,13 @@ fn lines(stream: &mut Stream, secret: &[u8], attempt: u8) -> Vec<u8> {
     out
 }
 
-/// Too short to be unique: letters become `X`, digits other digits, line breaks stay.
+/// Too short to be unique among texts, but not among the masks of a file: an `X` and letters, or digits.
 fn short(stream: &mut Stream, secret: &[u8]) -> Vec<u8> {
-    let numeric = secret.iter().all(|b| b.is_ascii_digit());
-    let byte = |(i, b): (usize, &u8)| match b {
-        b'\n' | b'\r' => *b,
-        _ if numeric && i == 0 => b'1' + stream.below(9),
-        _ if numeric => b'0' + stream.below(10),
-        _ => b'X',
-    };
-    secret.iter().enumerate().map(byte).collect()
+    if matches!(kind(secret), Kind::Number) || is_number(secret) && secret.iter().any(u8::is_ascii_digit) {
+        return number(stream, secret);
+    }
+    let letters = std::iter::repeat_with(|| stream.letter());
+    std::iter::once(b'X').chain(letters).take(secret.len()).collect()
 }
 
 /// Whether bytes are UTF-16 units, most of them ASCII.

@@ -1,8 +1,11 @@
 //! Mounting a workspace: which session, whether it can be, and the daemon that does it. It promises that nothing is left behind when it
 //! fails, that an existing session goes on where it was, and that the dead mount of a crash is taken away first.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use super::control::{CallError, Client};
 use super::daemon::{Order, serve_here};
 use super::resolve::{of_workspace, one_of};
 use super::unmount::heal;
@@ -17,6 +20,9 @@ mod spawn;
 
 pub use error::MountError;
 pub(super) use spawn::Daemon;
+
+/// How long a daemon that serves no more may take to end.
+const DYING: Duration = Duration::from_secs(5);
 
 /// What is to be mounted and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -154,7 +160,7 @@ fn prepare(state: &StateDir, config: &ConfigDir, request: &MountRequest) -> Resu
     let workspace = check::workspace(state, &request.workspace)?;
     check::machine(allow_other)?;
     let mut picked = pick(state, &workspace, request.session.as_ref())?;
-    if let SessionState::Mounted { kind, mountpoint } = picked.session.state()? {
+    if let SessionState::Mounted { kind, mountpoint } = settled(&picked.session)? {
         return already(picked.session, kind, mountpoint, request).map(Prelude::Already);
     }
     let mut order = || -> Result<Order, SessionError> {
@@ -176,6 +182,30 @@ fn prepare(state: &StateDir, config: &ConfigDir, request: &MountRequest) -> Resu
             picked.undo();
             Err(error)
         }
+    }
+}
+
+/// The state of a session whose daemon may just have been killed: the kernel takes its lock from it last, some time after its mount is dead.
+fn settled(session: &Session) -> Result<SessionState, SessionError> {
+    let until = Instant::now() + DYING;
+    loop {
+        match session.state()? {
+            SessionState::Mounted { kind: MountKind::Mount, mountpoint } if is_dying(session) => {
+                if Instant::now() >= until {
+                    return Ok(SessionState::Stale { mountpoint });
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            state => return Ok(state),
+        }
+    }
+}
+
+/// Whether nobody listens for a daemon any more. One that is slow to answer is not meant.
+fn is_dying(session: &Session) -> bool {
+    match Client::connect(session.dir()).map_err(CallError::from).and_then(|mut client| client.status()) {
+        Ok(_) | Err(CallError::Failed(_)) => false,
+        Err(CallError::Io(error)) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
     }
 }
 

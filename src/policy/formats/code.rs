@@ -1,0 +1,238 @@
+//! Text that no parser reads: source code, comments, files inside files, and files that turned out not to be what their name says.
+//! In code the value of a secret name is a string literal near it (`password = "…"`, `"password" => '…'`, `setPassword("…")`,
+//! `env("PASSWORD", "…")`); in plain lines it is the rest of the line. The work per byte is bounded.
+
+use std::ops::Range;
+
+use super::sink::{Judged, Level, Sink};
+use super::value;
+
+/// How far behind a name its literal may begin.
+const GAP_MAX: usize = 48;
+
+/// How long a literal may be.
+const LITERAL_MAX: usize = 16 << 10;
+
+fn is_name(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b == b'_'
+}
+
+/// Masks literals that are assigned to secret names, and those that are passed beside them if `calls` says so.
+pub(super) fn scan(sink: &mut Sink<'_>, range: Range<usize>, calls: bool) {
+    let mut at = range.start;
+    let mut before: &[u8] = b"";
+    let mut identified = 0;
+    while let Some(rest) = sink.text.get(at..range.end).filter(|r| !r.is_empty()) {
+        let Some(begin) = rest.iter().position(|b| is_name(*b)) else { return };
+        let inner = |b: &u8| is_name(*b) || matches!(b, b'-' | b'.' | b'$' | b'@' | b'?' | b'!');
+        let name = rest.get(begin..).unwrap_or_default();
+        let len = name.iter().position(|b| !inner(b)).unwrap_or(name.len());
+        let start = at + begin;
+        let end = start + len;
+        at = end;
+        let name = sink.slice(start..end);
+        let last = std::mem::replace(&mut before, name);
+        if name.eq_ignore_ascii_case(b"identified") {
+            identified = end;
+        }
+        // `IDENTIFIED BY '…'`, with the name of a plug-in between the two.
+        let by = name.eq_ignore_ascii_case(b"by") && identified > 0 && start < identified + GAP_MAX;
+        let name = if by { b"identified by" } else { name };
+        if len < 3 && !by || last == b"type" || !name.iter().any(u8::is_ascii_alphabetic) {
+            continue;
+        }
+        let judged @ Judged::Secret(..) = sink.judge(name, Level::Keys) else { continue };
+        let quoted = start.checked_sub(1).and_then(|b| sink.text.get(b)).is_some_and(|b| b"\"'`".contains(b));
+        if let Some(literal) = literal(sink.slice(end..range.end), end, quoted, calls) {
+            let text = sink.slice(literal.clone());
+            if !is_label(text, name) {
+                sink.value(literal.clone(), judged);
+            }
+            at = literal.end.max(end);
+        }
+    }
+}
+
+/// A text for people, or the name of a field: not a value of its own.
+fn is_label(text: &[u8], name: &[u8]) -> bool {
+    let last = |words: Vec<Vec<u8>>| words.last().cloned();
+    let words = super::names::words(text);
+    let plain = text.iter().all(|b| b.is_ascii_alphabetic() || b"_-. ".contains(b));
+    value::is_prose(text)
+        || (plain && words.len() <= 3 && last(words) == last(super::names::words(name)))
+        || text.contains(&b'|') && text.iter().all(|b| b.is_ascii_alphanumeric() || b"|:_,".contains(b))
+}
+
+/// The literal that belongs to a name which ends where `rest` begins; `at` is that place.
+fn literal(rest: &[u8], at: usize, quoted: bool, calls: bool) -> Option<Range<usize>> {
+    let skip = |from: usize, set: &[u8]| {
+        let bytes = rest.get(from..).unwrap_or_default();
+        from + bytes.iter().take(GAP_MAX).take_while(|b| set.contains(b)).count()
+    };
+    let mut from = skip(0, if quoted { b"\"'`\\])} \t" } else { b"]) \t" });
+    // The operator.
+    let operator = [
+        &b"=>"[..],
+        b":=",
+        b"||=",
+        b"||",
+        b"??=",
+        b"??",
+        b"->",
+        b"==",
+        b"+=",
+        b"=",
+        b":",
+        b"or ",
+        b"(",
+        b",",
+    ];
+    match operator.iter().find(|op| rest.get(from..).is_some_and(|r| r.starts_with(op))) {
+        Some(&b"," | &b"(") if !calls => return None,
+        Some(&b",") if !quoted => return None,
+        Some(op) => from += op.len(),
+        // `password "…"`: only with a space, and not behind a closing bracket.
+        None if !quoted && from > 0 && rest.get(..from)?.iter().all(|b| matches!(b, b' ' | b'\t')) => {}
+        None => return None,
+    }
+    from = skip(from, b" \t\r\n");
+    // A type, and then the value: `password: &str = "…"`.
+    let word = rest
+        .get(from..)?
+        .iter()
+        .take(GAP_MAX)
+        .take_while(|b| is_name(**b) || b"&<>?[]|.:'".contains(b))
+        .count();
+    let assign = skip(from + word, b" \t");
+    if word > 0 && rest.get(assign) == Some(&b'=') && rest.get(assign + 1) != Some(&b'=') {
+        from = skip(assign + 1, b" \t");
+    }
+    // A prefix of the literal (`b"…"`, `f'…'`, `@"…"`), a bracket, a call that wraps it.
+    from = skip(from, b"([{@&$");
+    if matches!(rest.get(from..), Some([b'a'..=b'z' | b'A'..=b'Z', b'"' | b'\'', ..])) {
+        from += 1;
+    }
+    let literal = literal_at(rest, from)?;
+    // What a separator follows is a key itself.
+    let behind = rest.get(literal.end..).unwrap_or_default();
+    let gap = behind.iter().take(GAP_MAX).take_while(|b| b"\\\"'`] \t".contains(b)).count();
+    let is_key = matches!(behind.get(gap..), Some([b':', ..] | [b'=', b'>', ..]));
+    (!is_key).then_some(at + literal.start..at + literal.end)
+}
+
+/// The inside of the literal that begins at `from`.
+fn literal_at(text: &[u8], from: usize) -> Option<Range<usize>> {
+    let rest = text.get(from..)?;
+    let quote = [&b"\"\"\""[..], b"'''", b"\\\"", b"\\'", b"\"", b"'", b"`"]
+        .into_iter()
+        .find(|q| rest.starts_with(q))?;
+    let body = rest.get(quote.len()..rest.len().min(LITERAL_MAX))?;
+    let multi = quote.len() == 3 || quote == b"`";
+    let mut at = 0;
+    loop {
+        let here = body.get(at..)?;
+        match here.first() {
+            Some(_) if here.starts_with(quote) => break,
+            Some(b'\\') if quote.first() != Some(&b'\\') => at += 2,
+            // A literal without an end is taken as far as its line goes.
+            Some(b'\n') if !multi => break,
+            // So is one inside a string that ends here.
+            Some(b'"') if quote == b"\\\"" => break,
+            Some(_) => at += 1,
+            None => break,
+        }
+    }
+    let start = from + quote.len();
+    let end = (start + at).min(text.len());
+    (end > start).then_some(start..end)
+}
+
+/// Reads lines of `name = value`, `name: value` and `name value`, and the literals in them.
+pub(super) fn lines(sink: &mut Sink<'_>, range: Range<usize>, level: Level) {
+    let mut at = range.start;
+    while at < range.end {
+        let end = memchr::memchr(b'\n', sink.slice(at..range.end)).map_or(range.end, |n| at + n);
+        let begin = sink.trim(at..end).start;
+        let is_comment = matches!(
+            sink.slice(begin..end),
+            [b'#' | b';' | b'!', ..] | [b'/' | b'-', b'/' | b'-' | b'*', ..]
+        );
+        if is_comment {
+            comment(sink, begin..end);
+        } else {
+            line(sink, at..end, level, false);
+        }
+        at = end + 1;
+    }
+    scan(sink, range, true);
+}
+
+/// Looks for an assignment in a comment: what was switched off is a secret still.
+pub(super) fn comment(sink: &mut Sink<'_>, range: Range<usize>) {
+    let text = sink.slice(range.clone());
+    let lead = text.iter().take_while(|b| b"#;/!*- \t".contains(b)).count();
+    line(sink, range.start + lead..range.end, Level::Keys, true);
+    scan(sink, range, true);
+}
+
+const LEADS: &[&[u8]] =
+    &[b"export ", b"set ", b"setenv ", b"declare -x ", b"local ", b"const ", b"let ", b"var ", b"- "];
+
+fn line(sink: &mut Sink<'_>, range: Range<usize>, level: Level, comment: bool) {
+    let mut range = sink.trim(range);
+    if let Some(lead) = LEADS.iter().find(|lead| sink.slice(range.clone()).starts_with(lead)) {
+        range = sink.trim(range.start + lead.len()..range.end);
+    }
+    let text = sink.slice(range.clone());
+    let name =
+        text.iter().take(200).take_while(|b| !matches!(b, b'=' | b':' | b'"' | b'\'' | b'(' | b'{')).count();
+    let sign = text.get(name).is_some_and(|b| matches!(b, b'=' | b':'));
+    let head = text.get(..name).unwrap_or_default();
+    let words = head.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty()).count();
+    let (name, from) = match (sign, words) {
+        // A name before a sign may have a space or two.
+        (true, 1..=3) => (head, name + 1),
+        _ if comment => return,
+        _ => {
+            let first = text.iter().position(u8::is_ascii_whitespace).unwrap_or(text.len());
+            (text.get(..first).unwrap_or_default(), first)
+        }
+    };
+    let judged = sink.judge(name, level);
+    let value = sink.trim(range.start + from..range.end);
+    let bytes = sink.slice(value.clone());
+    if (comment || !sign) && (value::is_prose(bytes) || bytes.is_empty()) {
+        return;
+    }
+    if !sign && words == 1 && matches!(level, Level::All(_)) {
+        // A word alone may be the secret itself.
+        sink.value(range, Judged::Unknown(level));
+        return;
+    }
+    match judged {
+        Judged::Secret(..) | Judged::Unknown(Level::All(_)) => {
+            let value = rest_of_line(sink, value);
+            sink.value(value, judged);
+        }
+        Judged::Unknown(_) | Judged::Harmless(_) => sink.value(value, judged),
+    }
+}
+
+/// A value that goes on to the end of its line: inside its quotes, without what ends a statement.
+fn rest_of_line(sink: &Sink<'_>, range: Range<usize>) -> Range<usize> {
+    let text = sink.slice(range.clone());
+    if let Some(quote) = text.first().filter(|b| b"\"'`".contains(b)) {
+        let mut at = 1;
+        while let Some(byte) = text.get(at).filter(|b| *b != quote) {
+            at += if *byte == b'\\' { 2 } else { 1 };
+        }
+        // What stands behind the closing quote belongs to the value, unless it ends the statement or begins a comment.
+        let behind = text.get(at + 1..).unwrap_or_default().trim_ascii();
+        if at < text.len() && (behind.is_empty() || b",;)}]#/{".contains(behind.first().unwrap_or(&b' '))) {
+            return range.start + 1..range.start + at;
+        }
+        return if at < text.len() { range } else { range.start + 1..range.end };
+    }
+    let trail = text.iter().rev().take_while(|b| b",;".contains(b)).count();
+    range.start..range.end - trail
+}

@@ -1,0 +1,244 @@
+//! Where parsers bring what they find: names with their values. It judges each pair and keeps the spans. What a value's key does not
+//! decide is looked into: URLs, `key=value` pairs and `--flag value` inside a string.
+
+use std::ops::Range;
+
+use super::super::RuleId;
+use super::names::{Named, Names, Secret};
+use super::value;
+use crate::policy::Format;
+
+/// How values are judged whose names say nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Level {
+    /// They stay.
+    Keys,
+    /// They stay unless they look random.
+    Random(RuleId),
+    /// They are masked.
+    All(RuleId),
+}
+
+/// What is known about a value before it is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Judged {
+    Secret(Secret, Level),
+    Harmless(Level),
+    Unknown(Level),
+}
+
+impl Judged {
+    /// The level beneath a key that was judged so.
+    pub(super) fn inside(self) -> Level {
+        match self {
+            Self::Secret(secret, _) if secret.container => Level::All(secret.rule),
+            Self::Secret(_, level) | Self::Harmless(level) | Self::Unknown(level) => level,
+        }
+    }
+
+    pub(super) fn is_secret(self) -> bool {
+        matches!(self, Self::Secret(..) | Self::Unknown(Level::All(_)))
+    }
+}
+
+/// Collects the spans of one text.
+pub(super) struct Sink<'a> {
+    pub(super) text: &'a [u8],
+    names: &'a Names,
+    format: Format,
+    /// The rule of the format.
+    pub(super) rule: RuleId,
+    /// What stands beneath `data` is secret (Kubernetes).
+    pub(super) data_is_secret: bool,
+    spans: Vec<(Range<usize>, RuleId)>,
+}
+
+impl<'a> Sink<'a> {
+    pub(super) fn new(text: &'a [u8], names: &'a Names, format: Format, rule: RuleId) -> Self {
+        Self { text, names, format, rule, data_is_secret: false, spans: Vec::new() }
+    }
+
+    pub(super) fn into_spans(self) -> Vec<(Range<usize>, RuleId)> {
+        self.spans
+    }
+
+    pub(super) fn slice(&self, range: Range<usize>) -> &'a [u8] {
+        self.text.get(range).unwrap_or_default()
+    }
+
+    /// Judges a name under a level.
+    pub(super) fn judge(&self, name: &[u8], level: Level) -> Judged {
+        if self.data_is_secret && matches!(name.trim_ascii(), b"data" | b"stringData") {
+            return Judged::Unknown(Level::All(self.rule));
+        }
+        match self.names.judge(name, self.format) {
+            Named::Secret(secret) => Judged::Secret(secret, level),
+            Named::Harmless => Judged::Harmless(level),
+            Named::Unknown => Judged::Unknown(level),
+        }
+    }
+
+    /// Takes a value.
+    pub(super) fn value(&mut self, range: Range<usize>, judged: Judged) {
+        let range = self.trim(range);
+        let bytes = self.slice(range.clone());
+        match judged {
+            Judged::Secret(secret, _) => self.secret(range, secret.numbers, secret.rule),
+            Judged::Unknown(Level::All(rule)) if !is_url(bytes) => self.secret(range, false, rule),
+            Judged::Unknown(Level::All(rule) | Level::Random(rule))
+            | Judged::Harmless(Level::All(rule) | Level::Random(rule)) => {
+                let before = self.spans.len();
+                self.inside(range.clone(), judged.inside());
+                if self.spans.len() == before && !is_url(bytes) && value::looks_random(bytes) {
+                    self.secret(range, false, rule);
+                }
+            }
+            Judged::Unknown(Level::Keys) | Judged::Harmless(Level::Keys) => self.inside(range, Level::Keys),
+        }
+    }
+
+    /// Takes bytes that could not be understood, where a secret may stand: they are masked whatever they say.
+    pub(super) fn whole(&mut self, range: Range<usize>, rule: RuleId) {
+        let range = self.trim(range);
+        if !range.is_empty() {
+            self.spans.push((range, rule));
+        }
+    }
+
+    /// Takes the bytes of a value of which no part is harmless.
+    fn secret(&mut self, range: Range<usize>, numbers: bool, rule: RuleId) {
+        if let Some(part) = value::secret_part(self.slice(range.clone()), numbers) {
+            self.whole(range.start + part.start..range.start + part.end, rule);
+        }
+    }
+
+    pub(super) fn trim(&self, range: Range<usize>) -> Range<usize> {
+        let bytes = self.slice(range.clone());
+        let lead = bytes.iter().take_while(|b| b.is_ascii_whitespace()).count();
+        let trail = bytes
+            .get(lead..)
+            .unwrap_or_default()
+            .iter()
+            .rev()
+            .take_while(|b| b.is_ascii_whitespace())
+            .count();
+        (range.start + lead).min(range.end)
+            ..range.end.saturating_sub(trail).max((range.start + lead).min(range.end))
+    }
+
+    /// Looks for secrets inside a value that is not one itself.
+    fn inside(&mut self, range: Range<usize>, level: Level) {
+        let bytes = self.slice(range.clone());
+        if bytes.len() < 4 {
+            return;
+        }
+        let mut from = 0;
+        while let Some(at) = memchr::memmem::find(bytes.get(from..).unwrap_or_default(), b"://") {
+            let end = self.url(range.clone(), range.start + from + at, level);
+            from = (end - range.start).max(from + at + 3);
+        }
+        if bytes.iter().any(|b| matches!(b, b'=' | b':')) || bytes.starts_with(b"-") {
+            self.words(range);
+        }
+    }
+
+    /// Looks at the URL whose `://` stands at `at`, and returns where it ends.
+    fn url(&mut self, within: Range<usize>, at: usize, level: Level) -> usize {
+        let start = at + 3;
+        let rest = self.slice(start..within.end);
+        let ends = |b: &u8| b.is_ascii_whitespace() || b"\"'`<>\\|,)]^".contains(b);
+        let end = start + rest.iter().position(ends).unwrap_or(rest.len());
+        let url = self.slice(start..end);
+        let authority = url.iter().position(|b| b"/?#".contains(b)).unwrap_or(url.len());
+        if let Some(sign) = url.get(..authority).unwrap_or_default().iter().rposition(|b| *b == b'@') {
+            let rule = self.rule;
+            let colon = url.iter().position(|b| *b == b':').filter(|colon| *colon < sign);
+            let user = url.get(..colon.unwrap_or(sign)).unwrap_or_default();
+            match colon {
+                Some(colon) => self.secret(start + colon + 1..start + sign, true, rule),
+                None if user.len() >= 16 => self.secret(start..start + sign, false, rule),
+                None => {}
+            }
+        }
+        if let Level::All(rule) | Level::Random(rule) = level {
+            let mut from = start + authority;
+            for part in self.slice(from..end).split(|b| b"/?#&=;".contains(b)) {
+                if value::looks_random(part) {
+                    self.whole(from..from + part.len(), rule);
+                }
+                from += part.len() + 1;
+            }
+        }
+        end
+    }
+
+    /// Looks for `name=value` and `--name value` among the words of a value, and for `Name: value` as a whole.
+    fn words(&mut self, range: Range<usize>) {
+        let bytes = self.slice(range.clone());
+        let name_len = bytes
+            .iter()
+            .take(64)
+            .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+            .count();
+        if matches!(bytes.get(name_len..), Some([b':', b' ', ..]))
+            && let judged @ Judged::Secret(..) =
+                self.judge(bytes.get(..name_len).unwrap_or_default(), Level::Keys)
+        {
+            self.value(range.start + name_len + 1..range.end, judged);
+            return;
+        }
+        let mut flag = None;
+        // Names in connection strings have spaces.
+        let spaced = bytes.contains(&b';') && !bytes.contains(&b'\n');
+        let separates = move |b: &u8| {
+            if spaced { *b == b';' } else { b.is_ascii_whitespace() || b"&?,".contains(b) }
+        };
+        let mut from = range.start;
+        for word in bytes.split(separates) {
+            let end = from + word.len();
+            match word.iter().position(|b| *b == b'=') {
+                Some(sign) => {
+                    let name = word.get(..sign).unwrap_or_default();
+                    if let judged @ Judged::Secret(..) = self.judge(name, Level::Keys) {
+                        let value = self.unquote(from + sign + 1..end);
+                        self.value(value, judged);
+                    }
+                    flag = None;
+                }
+                None if word.starts_with(b"-") => flag = Some(self.judge(word, Level::Keys)),
+                None => {
+                    if let Some(judged @ Judged::Secret(..)) = flag.take() {
+                        let value = self.unquote(from..end);
+                        self.value(value, judged);
+                    }
+                }
+            }
+            from = end + 1;
+        }
+    }
+
+    /// A value without the quotes around it, escaped or not.
+    pub(super) fn unquote(&self, range: Range<usize>) -> Range<usize> {
+        let range = self.trim(range);
+        let bytes = self.slice(range.clone());
+        for quote in [&b"\\\""[..], b"\\'", b"\"", b"'", b"`"] {
+            if let Some(rest) = bytes.strip_prefix(quote) {
+                let end = if rest.ends_with(quote) { range.end - quote.len() } else { range.end };
+                return range.start + quote.len()..end;
+            }
+        }
+        range
+    }
+
+    /// Whether a string is a flag whose value is secret and comes next.
+    pub(super) fn flag(&self, string: &[u8]) -> Option<Judged> {
+        let is_flag = string.starts_with(b"-") && !string.contains(&b'=') && string.len() < 64;
+        Some(self.judge(string, Level::Keys)).filter(|j| is_flag && matches!(j, Judged::Secret(..)))
+    }
+}
+
+fn is_url(value: &[u8]) -> bool {
+    let scheme =
+        value.iter().take(24).take_while(|b| b.is_ascii_alphanumeric() || b"+-.:".contains(b)).count();
+    scheme > 2 && value.get(scheme..).is_some_and(|rest| rest.starts_with(b"//"))
+}
