@@ -323,12 +323,14 @@ fn is_chosen(value: &[u8]) -> bool {
     let lone_case = upper == 0 || upper == letters;
     let distinct = checks::entropy(value) * value.len() as f64 >= 30.0;
     // A name of words in one case may be anything, a host with a port too.
-    let plain = lone_case && words > 1 && (words < 4 || value.len() < 20) && digits < 3;
+    let plain = lone_case && words > 1 && (words < 4 || value.len() < 20) && digits < 2;
+    let place = is_address(value) && value.iter().any(|b| matches!(b, b'/' | b':' | b'.'));
     let word = words == 1 && lone_case && signs == 0 && digits == 0 && value.len() < 16;
     distinct
         && letters > 0
         && !plain
         && !word
+        && !place
         && !checks::is_reference(value)
         && !checks::contains(value, b"://")
         && !value.starts_with(b"/")

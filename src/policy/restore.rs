@@ -128,6 +128,10 @@ fn in_place(masked: &[u8], mask: &Mask, edited: &[u8]) -> Vec<usize> {
     let behind = masked.iter().rev().zip(edited.iter().rev()).take_while(|(a, b)| a == b).count();
     let start = usize::try_from(mask.start).unwrap_or(usize::MAX);
     let end = start.saturating_add(mask.bytes.len());
+    // A copy of the mask that stayed one would pass for a value.
+    if find_all(masked, &mask.bytes).len() != find_all(edited, &mask.bytes).len() {
+        return Vec::new();
+    }
     if end < same || (end == same && masked.len() == edited.len()) {
         return vec![start];
     }
@@ -164,20 +168,33 @@ fn trace(original: &[u8], edited: &[u8], mask: &Mask) -> Option<usize> {
     let tail = mask.bytes.get(mask.bytes.len() - len..)?;
     let middle = mask.bytes.len() / 2;
     let middle = mask.bytes.get(middle.saturating_sub(len / 2)..middle + len / 2).filter(|m| m.len() >= 4);
-    first_of(original, edited, [Some(head), Some(tail), middle])
+    let parts = [Some(head), Some(tail), middle].into_iter().flatten();
+    first_of(
+        original,
+        edited,
+        parts.chain(lines(mask, 4).filter_map(|line| line.get(..line.len().min(TRACE)))),
+    )
+}
+
+/// The lines of a mask over several, of so many bytes or more: they may be torn apart.
+fn lines(mask: &Mask, least: usize) -> impl Iterator<Item = &[u8]> {
+    let several = mask.bytes.contains(&b'\n');
+    let lines = mask.bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
+    lines.filter(move |line| several && line.len() >= least)
 }
 
 /// Where the one half of a long mask stands without the other: one of them outlives any change at one place, and neither is common to
 /// all masks.
 fn half(original: &[u8], edited: &[u8], mask: &Mask) -> Option<usize> {
     let len = (mask.bytes.len() / 2).min(HALF);
-    first_of(original, edited, [mask.bytes.get(..len), mask.bytes.get(mask.bytes.len() - len..), None])
+    let halves = [mask.bytes.get(..len), mask.bytes.get(mask.bytes.len() - len..)].into_iter().flatten();
+    first_of(original, edited, halves.chain(lines(mask, DISTINCT)))
 }
 
 /// Where the first of these parts stands. What the original has as text of its own is no trace of a mask.
-fn first_of(original: &[u8], edited: &[u8], parts: [Option<&[u8]>; 3]) -> Option<usize> {
-    let telling = parts.into_iter().flatten().filter(|part| memchr::memmem::find(original, part).is_none());
-    telling.filter_map(|part| memchr::memmem::find(edited, part)).next()
+fn first_of<'m>(original: &[u8], edited: &[u8], parts: impl Iterator<Item = &'m [u8]>) -> Option<usize> {
+    let mut telling = parts.filter(|part| memchr::memmem::find(original, part).is_none());
+    telling.find_map(|part| memchr::memmem::find(edited, part))
 }
 
 fn line_of(text: &[u8], at: usize) -> usize {

@@ -198,15 +198,15 @@ fn line(sink: &mut Sink<'_>, range: Range<usize>, level: Level, comment: bool) {
             (text.get(..first).unwrap_or_default(), first)
         }
     };
+    if !sign && words == 1 && matches!(level, Level::All(_)) {
+        // A word alone may be the secret itself.
+        sink.value(range, Judged::Unknown(level));
+        return;
+    }
     let judged = sink.judge(name, level);
     let value = sink.trim(range.start + from..range.end);
     let bytes = sink.slice(value.clone());
     if (comment || !sign) && (value::is_prose(bytes) || bytes.is_empty()) {
-        return;
-    }
-    if !sign && words == 1 && matches!(level, Level::All(_)) {
-        // A word alone may be the secret itself.
-        sink.value(range, Judged::Unknown(level));
         return;
     }
     match judged {

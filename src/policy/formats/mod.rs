@@ -9,6 +9,8 @@ use super::{Format, Formats, Origin, RuleId, Span};
 mod code;
 mod ini;
 mod names;
+#[cfg(test)]
+mod round_trip_tests;
 mod rules;
 mod shell;
 mod sink;
@@ -55,14 +57,29 @@ impl FormatRules {
         let settings: Vec<Loaded<Settings>> = rules::load(&mut documents)?;
         let formats: Vec<Loaded<FormatRule>> = rules::load(&mut documents)?;
         let mut given = Vec::new();
+        let mut claims = Vec::new();
         for Loaded { info, rule } in keynames {
             if !registry.disabled(&info.id) {
-                given.push((registry.add(info), rule));
+                let id = registry.add(info.clone());
+                claims.extend((info.origin != Origin::BuiltIn).then(|| (id, info, rule.clone())));
+                given.push((id, rule));
             }
         }
         let settings =
             settings.into_iter().filter(|s| !registry.disabled(&s.info.id)).map(|s| s.rule).collect();
         let names = Names::new(given, settings);
+        for (id, info, rule) in claims {
+            if let Some(problem) = names.disproves(id, &rule) {
+                let hint = "Correct the rule's `names`, or its `examples` and `negatives`.".into();
+                return Err(RuleError {
+                    file: info.source,
+                    line: info.line,
+                    rule: Some(info.id),
+                    problem,
+                    hint,
+                });
+            }
+        }
         let mut compiled = Self { names, formats: Vec::new() };
         for Loaded { info, rule } in formats {
             if !registry.disabled(&info.id) {
@@ -73,15 +90,22 @@ impl FormatRules {
         Ok(compiled)
     }
 
-    /// Whether a rule is about names: what it finds was called a secret by whoever wrote it down.
+    /// Whether what a rule finds was called a secret by whoever wrote it down: by its name, or by its place in a file of passwords.
     pub(super) fn is_named(&self, rule: RuleId) -> bool {
-        !self.formats.iter().any(|(id, ..)| *id == rule)
+        let by_place =
+            |of: &[Format]| of.iter().any(|f| matches!(f, Format::Netrc | Format::Pgpass | Format::Passwd));
+        !self.formats.iter().any(|(id, of, _)| *id == rule && !by_place(of))
     }
 
     /// The secret values of a text in all these formats. `all` says that the file is a hidden one: everything counts that is not
     /// known to be harmless.
     pub(super) fn spans(&self, formats: Formats, text: &[u8], all: bool) -> Vec<Span> {
-        let begin = if text.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+        // A byte order mark, or what is left of one in the narrow copy of wide text.
+        let begin = match text {
+            [0xef, 0xbb, 0xbf, ..] => 3,
+            [0xff, ..] => 1,
+            _ => 0,
+        };
         let mut spans = Vec::new();
         for format in formats.iter() {
             let Some((rule, _, masked)) = self.formats.iter().find(|(_, of, _)| of.contains(&format)) else {

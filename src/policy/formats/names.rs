@@ -98,6 +98,18 @@ impl Names {
         if cleared || self.is_setting(&words, format) { Named::Harmless } else { Named::Unknown }
     }
 
+    /// What is wrong with a rule by its own examples, if anything is.
+    pub(super) fn disproves(&self, id: RuleId, rule: &KeyName) -> Option<String> {
+        let format = rule.formats.first().copied().unwrap_or(Format::Text);
+        let by_rule =
+            |name: &String| matches!(self.judge(name.as_bytes(), format), Named::Secret(s) if s.rule == id);
+        let missed = rule.examples.iter().find(|name| !by_rule(name));
+        let missed = missed.map(|name| format!("its example `{name}` is not decided by it"));
+        missed.or_else(|| {
+            Some(format!("its negative `{}` is decided by it", rule.negatives.iter().find(|n| by_rule(n))?))
+        })
+    }
+
     fn clears(&self, rule: &KeyName, before: &[Vec<u8>], after: &[Vec<u8>]) -> bool {
         let in_list = |list: &[String], word: &Vec<u8>| list.iter().any(|w| w.as_bytes() == word.as_slice());
         before.iter().any(|w| self.before.contains(w.as_slice()) || in_list(&rule.before, w))

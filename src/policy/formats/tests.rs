@@ -3,7 +3,7 @@
 use super::*;
 use crate::policy::rules::Table;
 
-fn rules() -> FormatRules {
+pub(super) fn rules() -> FormatRules {
     FormatRules::build(&[], &mut Registry::default()).unwrap()
 }
 
@@ -142,7 +142,7 @@ fn xml_parses(text: &str) -> bool {
 }
 
 /// A text as the agent sees it.
-fn masked(rules: &FormatRules, format: Format, text: &[u8]) -> (Vec<u8>, crate::policy::Masks) {
+pub(super) fn masked(rules: &FormatRules, format: Format, text: &[u8]) -> (Vec<u8>, crate::policy::Masks) {
     let spans = crate::policy::detect::normal(rules.spans(format.into(), text, false));
     let masks = crate::policy::Masker::new([7; 32]).mask(text, 0, &spans);
     let mut out = text.to_vec();
@@ -151,7 +151,7 @@ fn masked(rules: &FormatRules, format: Format, text: &[u8]) -> (Vec<u8>, crate::
 }
 
 /// The examples of a format without their marks.
-fn examples(format: Format) -> Vec<String> {
+pub(super) fn examples(format: Format) -> Vec<String> {
     let of = tables::<FormatRule>("format").into_iter().filter(|rule| rule.formats.contains(&format));
     of.flat_map(|rule| rule.examples).map(|text| marked(&text).0).collect()
 }
