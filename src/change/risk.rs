@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::ops::Range;
 use std::os::fd::AsFd;
 
 use super::auto_exec::{auto_exec, has_scripts};
@@ -13,7 +14,7 @@ use super::text_risk::examine;
 use super::walk::is_git;
 use super::{Change, ChangeError, ChangeKind, Conflict, Flag, Raised, Side};
 use crate::path::{Name, RelPath};
-use crate::policy::{Kind, WHOLE_MAX, WINDOW_OVERLAP};
+use crate::policy::{Kind, WHOLE_MAX, WINDOW_OVERLAP, find_masks};
 use crate::sys::{self, FileType};
 
 /// File capabilities, which make a program run with more rights than its user has (capabilities(7)).
@@ -146,11 +147,16 @@ impl<'a> Risk<'a> {
             .filter_map(|(n, line)| Some((n, line, examine(line, n == 0)?)))
             .collect();
         let attributes = is_attributes(&change.path);
-        if spans.is_empty() && odd.is_empty() && !attributes {
+        let known = self.sides.judge().holds_known_value(&bytes);
+        let masks = find_masks(&bytes);
+        if spans.is_empty() && odd.is_empty() && !attributes && !known && masks.is_empty() {
             return Ok(());
         }
         let before = self.old_bytes(change)?;
         let old: HashSet<&[u8]> = before.split(|b| *b == b'\n').collect();
+        if let Some(why) = self.carried(&bytes, &old, known, &masks, &before) {
+            change.flags.push(Raised { flag: Flag::Secret, why: why.into() });
+        }
         for span in &spans {
             let (number, line) = line_at(&bytes, span.start);
             if !old.contains(line) {
@@ -176,6 +182,27 @@ impl<'a> Risk<'a> {
             change.flags.push(Raised { flag: Flag::AutoExec, why: Cow::Borrowed(ATTRIBUTES) });
         }
         Ok(())
+    }
+
+    /// Why new lines are a secret of another file: its value in any encoding, or its mask, which nothing turns back here.
+    fn carried(
+        &self,
+        bytes: &[u8],
+        old: &HashSet<&[u8]>,
+        known: bool,
+        masks: &[Range<usize>],
+        before: &[u8],
+    ) -> Option<String> {
+        let mut lines = bytes.split(|b| *b == b'\n').enumerate().filter(|(_, line)| !old.contains(line));
+        if known && let Some((n, _)) = lines.find(|(_, line)| self.sides.judge().holds_known_value(line)) {
+            return Some(format!("line {} holds a value of a hidden or redacted file", n + 1));
+        }
+        let mask = masks.iter().find(|range| {
+            let mask = bytes.get((*range).clone()).unwrap_or_default();
+            memchr::memmem::find(before, mask).is_none()
+        })?;
+        let (number, _) = line_at(bytes, mask.start as u64);
+        Some(format!("line {number} holds the mask of a secret of another file, which stays a mask"))
     }
 
     /// A large file is scanned in the windows that policy asks for, as its lower counterpart would be.

@@ -304,3 +304,29 @@ fn a_tree_of_any_depth() {
     }
     assert_eq!(s.shown(), [format!("A {path}")]);
 }
+
+#[test]
+fn the_value_or_the_mask_of_another_files_secret_is_flagged() {
+    let s = Scene::new();
+    let value = "q8Zk3LmPw0TtYv7RnB2c";
+    put(&s.lower(), ".env", format!("DATABASE_URL=postgres://app:{value}@db.internal/x\n"));
+    put(&s.lower(), "old", format!("it was {value} all the time\n"));
+    let hex: String = value.bytes().map(|b| format!("{b:02x}")).collect();
+    for (name, text) in [
+        ("plain", format!("first\nkey {value}\n")),
+        ("hex", format!("first\nkey {hex}\n")),
+        ("mask", "first\nkey REDACTEDqhwzmxkdpwlr\n".to_owned()),
+        ("clean", "first\nkey REDACTED, and more\n".to_owned()),
+    ] {
+        s.write(name, text);
+    }
+    let flags = |name: &str| {
+        let set = s.scan();
+        let change = set.changes.iter().find(|c| c.path == rel(name)).unwrap();
+        change.flags.iter().filter(|r| r.flag == Flag::Secret).map(|r| r.why.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(flags("plain"), ["line 2 holds a value of a hidden or redacted file"]);
+    assert_eq!(flags("hex"), ["line 2 holds a value of a hidden or redacted file"]);
+    assert_eq!(flags("mask"), ["line 2 holds the mask of a secret of another file, which stays a mask"]);
+    assert!(flags("clean").is_empty());
+}

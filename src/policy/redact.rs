@@ -2,6 +2,8 @@
 //! BLAKE3, so that equal secrets have equal masks within a session and a mask tells nothing but a length and a rough kind
 //! (text, digits, hex, base64), which parsers need. No value of this module holds a secret byte.
 
+use std::ops::Range;
+
 use super::{RuleId, Span};
 
 mod alphabet;
@@ -47,6 +49,34 @@ impl Masker {
     }
 }
 
+/// Where masks stand by the look of them: those with a stem, which are the masks of text, long hex and base64.
+#[must_use]
+pub fn find_masks(text: &[u8]) -> Vec<Range<usize>> {
+    let mut found: Vec<_> = STEMS
+        .iter()
+        .flat_map(|(stem, tail, least)| {
+            memchr::memmem::find_iter(text, stem.as_bytes()).filter_map(move |at| {
+                let rest = text.get(at + stem.len()..)?;
+                let len = rest.iter().position(|b| !tail(b)).unwrap_or(rest.len());
+                (len >= *least).then_some(at..at + stem.len() + len)
+            })
+        })
+        .collect();
+    found.sort_unstable_by_key(|range| range.start);
+    found
+}
+
+type Stem = (&'static str, fn(&u8) -> bool, usize);
+
+/// What the masks of `alphabet` begin with, what follows, and how much of it there is at least.
+const STEMS: &[Stem] = &[
+    ("REDACTED", u8::is_ascii_lowercase, 8),
+    ("SCRUBBED", u8::is_ascii_lowercase, 8),
+    ("5c2bbed0", u8::is_ascii_hexdigit, 12),
+    ("5C2BBED0", u8::is_ascii_hexdigit, 12),
+    ("UkVEQUNURU", u8::is_ascii_alphanumeric, 12),
+];
+
 /// What stands in place of one secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mask {
@@ -90,6 +120,34 @@ impl Masks {
             if let (Some(source), Some(target)) = (source, target) {
                 target.copy_from_slice(source);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_is_known_by_its_look_and_ordinary_text_is_none() {
+        let secrets =
+            ["q8Zk3LmPw0Tt+v7RnB!c9", "0f1e2d3c4b5a69788796a5b4c3d2e1f0", "q8Zk3LmPw0TtYv7RnB2cXd5Fg6Hj1Kg="];
+        for secret in secrets {
+            let spans = [Span { start: 0, len: secret.len() as u64, rule: RuleId(0) }];
+            let masks = Masker::new([3; 32]).mask(secret.as_bytes(), 0, &spans);
+            let mask = &masks.0[0].bytes;
+            let text = [b"key = \"", mask.as_ref(), b"\"\n"].concat();
+            let end = 7 + secret.trim_end_matches('=').len();
+            assert_eq!(find_masks(&text), [7..end], "{secret}");
+        }
+        for text in [
+            "[REDACTED]",
+            "REDACTED by order of the court",
+            "REDACTEDFIELD",
+            "5c2bbed0",
+            "commit 5c2bbed0 is it",
+        ] {
+            assert!(find_masks(text.as_bytes()).is_empty(), "{text}");
         }
     }
 }

@@ -113,7 +113,17 @@ pub(super) fn is_weak_password(value: &[u8]) -> bool {
     let lower = value.to_ascii_lowercase();
     is_reference(value)
         || PASSWORD_WORDS.contains(&lower.as_slice())
+        || is_weak_phrase(&lower)
         || (value.len() > 3 && is_placeholder(value))
+}
+
+/// Whether a value is made of such words, with signs or percent-encoded bytes between them: `a%20secret`, `key_1234`.
+fn is_weak_phrase(lower: &[u8]) -> bool {
+    let parts = lower.split(|b| *b == b'%').enumerate();
+    let parts = parts.map(|(i, part)| if i == 0 { part } else { part.get(2..).unwrap_or_default() });
+    let words = parts.flat_map(|part| part.split(|b| matches!(b, b'_' | b'-' | b'.')));
+    let mut words = words.filter(|w| w.len() > 1).peekable();
+    words.peek().is_some() && words.all(|w| PASSWORD_WORDS.contains(&w))
 }
 
 fn userinfo(text: &[u8], at: usize, config: bool) -> Option<(usize, usize)> {
@@ -312,6 +322,11 @@ fn bearer_is_secret(value: &[u8]) -> bool {
 
 fn connection_string(text: &[u8], at: usize, after: usize, config: bool) -> Option<(usize, usize)> {
     let before = text.get(at.saturating_sub(200)..at)?;
+    // Its neighbours end with a semicolon; after a comma or a dot it is code.
+    let begins = |b: &u8| matches!(b, b';' | b'"' | b'\'' | b'`' | b'\n' | b'>');
+    if !before.iter().rev().find(|b| **b != b' ').is_none_or(begins) {
+        return None;
+    }
     let line = before.rsplit(|b| matches!(b, b'\n' | b'"' | b'\'')).next()?.to_ascii_lowercase();
     let keys = [
         &b"server="[..],
@@ -341,6 +356,8 @@ fn connection_string(text: &[u8], at: usize, after: usize, config: bool) -> Opti
             && !holds_reference(value)
             && !is_monotonous(value)
             && looks_chosen(value)
+            // An assignment and the next one.
+            && !(value.contains(&b',') && value.contains(&b'='))
     };
     (secret && !is_crypt(value)).then_some((after + skip, after + skip + len))
 }

@@ -38,7 +38,20 @@ fn armour(text: &[u8], at: usize) -> Option<(usize, usize)> {
     let limit = text.len().min(start + BODY_MAX);
     let window = text.get(start..limit)?;
     let end = find(window, b"-----", 0).unwrap_or_else(|| unended(window));
+    if is_cut_short(window, end) {
+        return None;
+    }
     runs_of(text, start, start + end)
+}
+
+/// Whether a body is the beginning of a key with dots for the rest, as documentation shows it.
+fn is_cut_short(window: &[u8], end: usize) -> bool {
+    let body = window.get(..end).unwrap_or_default();
+    let after = window.get(end..).unwrap_or_default();
+    let dots = |text: &[u8]| find(text, b"...", 0).or(find(text, "\u{2026}".as_bytes(), 0));
+    let ends = body.trim_ascii_end().ends_with(b".") || dots(after.get(..3).unwrap_or_default()).is_some();
+    // The shortest key that is used anywhere has 64 characters, and nobody puts dots to it.
+    (ends || dots(body).is_some()) && body.iter().filter(|b| is_base64(**b)).count() < 120
 }
 
 /// How far bytes without an end marker look like a body.
