@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::contents::{Contents, Decision};
+use super::contents::{Contents, Decision, Fit};
 use super::disk::Attrs;
 use super::error::{ApplyError, Result};
 use super::part::{self, Part, Take};
@@ -34,7 +34,7 @@ pub fn plan(site: &Site<'_>, changes: &ChangeSet, options: &Options) -> Result<P
     let parts = part::resolve(site, changes, options)?;
     let taken = close(changes, |c| parts.contains_key(&c.path) || selection.means(c));
     let root = site.judge.lower().root_stat();
-    let contents = Contents { judge: site.judge, upper: site.upper, base: site.base };
+    let contents = Contents { judge: site.judge, upper: site.upper, base: site.base, fit: Fit::Exact };
     let mut builder = Builder {
         site,
         contents,

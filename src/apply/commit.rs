@@ -284,7 +284,7 @@ impl Steps<'_> {
         }
     }
 
-    /// Makes all touched directories durable.
+    /// Makes all touched directories durable. A FIFO or socket whose attributes changed cannot be synced alone (`EINVAL`, `ENXIO`).
     fn sync(&self) -> Result<()> {
         let mut dirs: BTreeSet<RelPath> = self.plan.steps.iter().filter_map(|s| s.path.parent()).collect();
         let in_place = |s: &&Step| matches!(s.action, Action::SetAttrs { .. });
@@ -293,13 +293,19 @@ impl Steps<'_> {
             return self.disk.sync_area(Area::Lower).at("sync", &Spot::lower(&RelPath::root()));
         }
         dirs.extend(self.plan.steps.iter().filter(in_place).map(|s| s.path.clone()));
-        for path in dirs {
-            let dir = Spot::lower(&path);
+        let mut dirs: Vec<Spot> = dirs.iter().map(Spot::lower).collect();
+        // A directory that went: what left it before must have left it after a power loss, too.
+        for (at, step) in self.plan.steps.iter().enumerate() {
+            if step.action == Action::Remove && step.before.is_some_and(|b| b.file_type() == FileType::Dir) {
+                dirs.push(old_slot(self.staging, at)?);
+            }
+        }
+        for dir in dirs {
             match self.disk.sync(&dir) {
                 // Gone with the apply, or closed by it, or nothing that can be opened.
                 Ok(()) => {}
                 Err(Errno::NOENT | Errno::NOTDIR) => {}
-                Err(Errno::ACCESS | Errno::LOOP | Errno::NXIO) => {
+                Err(Errno::ACCESS | Errno::LOOP | Errno::NXIO | Errno::INVAL) => {
                     return self.disk.sync_area(Area::Lower).at("sync", &dir);
                 }
                 Err(errno) => return Err(errno).at("sync", &dir),
@@ -307,7 +313,11 @@ impl Steps<'_> {
         }
         for sub in ["new", "old"] {
             let dir = self.staging.at(sub).at("name", self.staging)?;
-            self.disk.sync(&dir).at("sync", &dir)?;
+            match self.disk.sync(&dir) {
+                // All had been taken back before, and the directory was being removed.
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno).at("sync", &dir),
+            }
         }
         Ok(())
     }

@@ -28,6 +28,26 @@ pub(super) struct Contents<'a> {
     pub(super) judge: &'a Judge,
     pub(super) upper: &'a UpperDir,
     pub(super) base: &'a BaseStore,
+    /// Whether a file's change time counts. It does not where an apply has moved files away and back itself.
+    pub(super) fit: Fit,
+}
+
+/// How exactly lower must be what a plan was made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// The very state.
+    Exact,
+    /// The same objects with the same content, modes and times of content: as they are after having been moved away and back.
+    MovedBack,
+}
+
+impl Fit {
+    pub(super) fn fits(self, planned: &Stamp, now: &Stamp) -> bool {
+        match self {
+            Self::Exact => planned == now,
+            Self::MovedBack => planned.same_content(now) && planned.mode == now.mode,
+        }
+    }
 }
 
 /// What was decided about a changed file.
@@ -216,7 +236,7 @@ impl Contents<'_> {
                 return Err(ApplyError::Undecided { path: source.from.clone(), source: why }.into());
             }
         };
-        if Stamp::from(&whole.stat) == source.stamp { Ok(whole) } else { Err(stale().into()) }
+        if self.fit.fits(&source.stamp, &Stamp::from(&whole.stat)) { Ok(whole) } else { Err(stale().into()) }
     }
 
     fn open_upper(&self, path: &RelPath) -> Made<File> {

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::commit::Steps;
-use super::contents::Contents;
+use super::contents::{Contents, Fit};
 use super::disk::{Area, Disk, Roots, Spot};
 use super::error::{ApplyError, Context as _, Pending, Progress, Result, Side};
 use super::journal::{Begin, Journal, Kind, MaybeStamp, Record};
@@ -67,12 +67,12 @@ pub fn execute(site: &Site<'_>, plan: &Plan, how: Execution) -> Result<Done> {
         return Err(ApplyError::Refused { conflicts: plan.conflicts.len(), gated: plan.gated.len() });
     }
     let workspace = Workspace::open_settled(site, how.wait)?;
-    run(&workspace.disk, site, Kind::Apply { keep: how.keep }, plan)
+    run(&workspace.disk, site, Kind::Apply { keep: how.keep }, plan, Fit::Exact)
 }
 
 /// Runs a transaction on open trees.
-pub(super) fn run(disk: &dyn Disk, site: &Site<'_>, kind: Kind, plan: &Plan) -> Result<Done> {
-    check(disk.roots(), plan)?;
+pub(super) fn run(disk: &dyn Disk, site: &Site<'_>, kind: Kind, plan: &Plan, fit: Fit) -> Result<Done> {
+    check(disk.roots(), plan, fit)?;
     if plan.is_empty() {
         return Ok(Done::of(None, plan));
     }
@@ -80,9 +80,9 @@ pub(super) fn run(disk: &dyn Disk, site: &Site<'_>, kind: Kind, plan: &Plan) -> 
     let begin = Begin { id: id.clone(), kind: kind.clone(), plan: plan.clone() };
     let supply = match &kind {
         Kind::Apply { .. } => {
-            Supply::Session(Contents { judge: site.judge, upper: site.upper, base: site.base })
+            Supply::Session(Contents { judge: site.judge, upper: site.upper, base: site.base, fit })
         }
-        Kind::Undo { target } => Supply::Store(store::lower_spot(target)?),
+        Kind::Undo { target, .. } => Supply::Store(store::lower_spot(target)?),
     };
     let (journal, staged) = match prepare(disk, begin, &supply, plan) {
         Ok(prepared) => prepared,
@@ -179,7 +179,7 @@ fn new_id() -> Result<String> {
 }
 
 /// Refuses a plan that does not fit both sides as they are now.
-fn check(roots: &Roots, plan: &Plan) -> Result<()> {
+fn check(roots: &Roots, plan: &Plan, fit: Fit) -> Result<()> {
     let root = Spot::lower(&RelPath::root());
     let now = roots.stat(&root).at("look at", &root)?.ok_or(Errno::NOENT).at("look at", &root)?;
     if (now.dev, now.ino) != plan.root {
@@ -191,11 +191,11 @@ fn check(roots: &Roots, plan: &Plan) -> Result<()> {
     };
     let new_dirs: BTreeSet<&RelPath> = plan.steps.iter().filter(makes_dir).map(|s| &s.path).collect();
     for step in &plan.steps {
-        check_lower(roots, &step.path, step.before.as_ref())?;
+        check_lower(roots, &step.path, step.before.as_ref(), fit)?;
         check_parent(roots, &step.path, now.dev, &new_dirs)?;
         let source = match &step.action {
             Action::Put { source, object, .. } => {
-                check_content(roots, object)?;
+                check_content(roots, object, fit)?;
                 source.as_ref()
             }
             Action::SetAttrs { source, .. } => source.as_ref(),
@@ -210,33 +210,33 @@ fn stale(path: &RelPath, side: Side) -> ApplyError {
     ApplyError::Stale { path: path.clone(), side }
 }
 
-fn check_lower(roots: &Roots, path: &RelPath, planned: Option<&Stamp>) -> Result<()> {
+fn check_lower(roots: &Roots, path: &RelPath, planned: Option<&Stamp>, fit: Fit) -> Result<()> {
     let at = Spot::lower(path);
     let now = match roots.stat(&at) {
         // A directory on the way is a link now.
         Err(Errno::LOOP) => return Err(stale(path, Side::Workspace)),
         other => other.at("look at", &at)?,
     };
-    if is_as_planned(planned, now.as_ref()) { Ok(()) } else { Err(stale(path, Side::Workspace)) }
+    if is_as_planned(planned, now.as_ref(), fit) { Ok(()) } else { Err(stale(path, Side::Workspace)) }
 }
 
 /// The full stamp must fit, except that a directory's times tell of its entries, which have steps of their own.
-fn is_as_planned(planned: Option<&Stamp>, now: Option<&Stat>) -> bool {
+fn is_as_planned(planned: Option<&Stamp>, now: Option<&Stat>, fit: Fit) -> bool {
     match (planned, now) {
         (None, None) => true,
         (Some(planned), Some(now)) if now.is_dir() => {
             planned.same_content(&Stamp::from(now)) && planned.mode == now.mode
         }
-        (Some(planned), Some(now)) => *planned == Stamp::from(now),
+        (Some(planned), Some(now)) => fit.fits(planned, &Stamp::from(now)),
         (Some(_), None) | (None, Some(_)) => false,
     }
 }
 
-fn check_content(roots: &Roots, object: &Object) -> Result<()> {
+fn check_content(roots: &Roots, object: &Object, fit: Fit) -> Result<()> {
     match object {
         Object::File(content) => sources(content)
             .into_iter()
-            .try_for_each(|source| check_lower(roots, &source.from, Some(&source.stamp))),
+            .try_for_each(|source| check_lower(roots, &source.from, Some(&source.stamp), fit)),
         Object::Dir
         | Object::Symlink
         | Object::Fifo
@@ -266,7 +266,11 @@ fn check_upper(roots: &Roots, step: &Step, planned: Option<&Stamp>) -> Result<()
     let Some(planned) = planned else { return Ok(()) };
     let at = Spot::upper(&step.path);
     let now = roots.stat(&at).at("look at", &at)?;
-    if is_as_planned(Some(planned), now.as_ref()) { Ok(()) } else { Err(stale(&step.path, Side::Session)) }
+    if is_as_planned(Some(planned), now.as_ref(), Fit::Exact) {
+        Ok(())
+    } else {
+        Err(stale(&step.path, Side::Session))
+    }
 }
 
 /// The directory that a path needs is there, or the plan makes it, and on the workspace's file system: nothing can be renamed

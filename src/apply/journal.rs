@@ -31,8 +31,8 @@ const SUFFIX: &str = ".journal";
 pub(super) enum Kind {
     /// Changes go from upper to lower; so many earlier ones are kept for undo.
     Apply { keep: usize },
-    /// The apply of that id is taken back.
-    Undo { target: String },
+    /// The apply of that id is taken back; `abort` says that this is how its own `--abort` ends it.
+    Undo { target: String, abort: bool },
 }
 
 /// The first record.
@@ -209,10 +209,14 @@ impl<'a> Journal<'a> {
             let dir = staging.at(sub).at("name", &staging)?;
             disk.mkdir(&dir).at("make", &dir)?;
         }
+        // Before anything of the workspace moves into it, the directory itself must outlast a power loss.
+        let root = Spot::lower(&RelPath::root());
+        disk.sync(&root).at("sync", &root)?;
         Ok(this)
     }
 
-    /// Takes an interrupted transaction up: both copies are made equal to what was read.
+    /// Takes an interrupted transaction up: both copies are written anew with what was read. Also if they look as they should: after a
+    /// failed sync, what is read may be in memory alone.
     pub(super) fn resume(disk: &'a dyn Disk, id: &str) -> Result<(Self, Story)> {
         let (bytes, story) = read_both(disk.roots(), id)?;
         let (_, framer) = parse(&bytes);
@@ -263,11 +267,8 @@ impl<'a> Journal<'a> {
         Ok(())
     }
 
-    /// Replaces a copy that differs, by one rename.
+    /// Replaces a copy, by one rename.
     fn repair(&self, at: &Spot, bytes: &[u8]) -> Result<()> {
-        if self.disk.roots().read(at).at("read", at)?.as_deref() == Some(bytes) {
-            return Ok(());
-        }
         let name = at.path.file_name().map(|n| n.as_bytes().escape_ascii().to_string()).unwrap_or_default();
         let dir = Spot { area: at.area, path: at.path.parent().unwrap_or_default() };
         let fresh = dir.at(&format!("{name}.new")).at("name", at)?;

@@ -4,6 +4,7 @@
 
 use super::Site;
 use super::commit::Steps;
+use super::contents::Fit;
 use super::disk::{Area, Disk, Spot};
 use super::error::{ApplyError, Context as _, Pending, Result};
 use super::execute::{Done, run, take_back, written};
@@ -54,15 +55,42 @@ pub(super) fn recover_on(disk: &dyn Disk, site: &Site<'_>, way: Way) -> Result<R
     site.judge.names_changed();
     let (journal, story) = resumed;
     let pending = Pending { id, progress: story.progress() };
-    let result = match (&story.committed, way) {
-        (Some(_), _) => finish(disk, site, journal, &story, way),
-        (None, Way::Abort) => back(disk, &story).map(|()| Recovered::Before),
-        (None, Way::Continue) => forward(disk, site, journal, &story),
+    let result = match &story.begin.kind {
+        // The abort of an apply, itself interrupted: to go back means to end it, to go on means to take it back.
+        Kind::Undo { abort: true, .. } => {
+            let applied = Done::of(None, &story.begin.plan);
+            either(disk, site, journal, &story, other(way)).map(|recovered| match recovered {
+                Recovered::After(_) => Recovered::Before,
+                Recovered::Before => Recovered::After(applied),
+            })
+        }
+        Kind::Apply { .. } | Kind::Undo { abort: false, .. } => either(disk, site, journal, &story, way),
     };
     result.map_err(|cause| match cause {
         ApplyError::Io { .. } => ApplyError::Unfinished { pending, cause: Box::new(cause) },
         other => other,
     })
+}
+
+fn other(way: Way) -> Way {
+    match way {
+        Way::Continue => Way::Abort,
+        Way::Abort => Way::Continue,
+    }
+}
+
+fn either(
+    disk: &dyn Disk,
+    site: &Site<'_>,
+    journal: Journal<'_>,
+    story: &Story,
+    way: Way,
+) -> Result<Recovered> {
+    match (&story.committed, way) {
+        (Some(_), _) => finish(disk, site, journal, story, way),
+        (None, Way::Abort) => back(disk, story).map(|()| Recovered::Before),
+        (None, Way::Continue) => forward(disk, site, journal, story),
+    }
 }
 
 fn stamps(list: Option<&Vec<journal::MaybeStamp>>) -> Vec<Option<Stamp>> {
@@ -85,7 +113,7 @@ fn forward(disk: &dyn Disk, site: &Site<'_>, journal: Journal<'_>, story: &Story
     if !exists || story.staged.is_none() || !is_staged(disk, &staging, &steps)? {
         // Nothing can be built on: from the beginning, if the plan still fits.
         back(disk, story)?;
-        return run(disk, site, begin.kind.clone(), &begin.plan).map(Recovered::After);
+        return run(disk, site, begin.kind.clone(), &begin.plan, Fit::MovedBack).map(Recovered::After);
     }
     steps.forward()?;
     let journal = written(journal, &steps)?;
@@ -121,7 +149,7 @@ fn finish(
             // What is to be undone must be kept until then.
             let kind = Kind::Apply { keep: (*keep).max(1) };
             store::finish(disk, site, journal, &kind, &begin.plan)?;
-            undo::run_undo(disk, site, &begin.id)?;
+            undo::run_undo(disk, site, &begin.id, true)?;
             Ok(Recovered::Before)
         }
         (Kind::Apply { .. }, Way::Continue) | (Kind::Undo { .. }, Way::Continue | Way::Abort) => {

@@ -230,13 +230,15 @@ impl Stager<'_> {
 
     fn sync(&self, made: usize, staged: &[Option<Stamp>]) -> Result<()> {
         let root = Spot::lower(&RelPath::root());
-        if made > SYNC_EACH {
+        // Links, FIFOs and sockets have attributes but cannot be synced alone.
+        let alone =
+            |s: &Option<Stamp>| s.is_none_or(|s| matches!(s.file_type(), FileType::File | FileType::Dir));
+        if made > SYNC_EACH || !staged.iter().all(alone) {
             return self.disk.sync_area(Area::Lower).at("sync", &root);
         }
         for (at, stamp) in staged.iter().enumerate() {
             let slot = new_slot(self.staging, at)?;
-            let kind = stamp.map(|s| s.file_type());
-            if matches!(kind, Some(FileType::File | FileType::Dir)) {
+            if stamp.is_some() {
                 match self.disk.sync(&slot) {
                     // Its new mode closes it to its owner.
                     Err(sys::Errno::ACCESS) => return self.disk.sync_area(Area::Lower).at("sync", &root),

@@ -16,7 +16,8 @@ fn session() -> Spot {
     Spot { area: Area::Session, path: RelPath::root() }
 }
 
-fn undo_dir() -> Result<Spot> {
+/// Where the stores lie.
+pub(super) fn undo_dir() -> Result<Spot> {
     session().at("undo").at("name", &session())
 }
 
@@ -50,7 +51,7 @@ pub(super) fn finish(
 ) -> Result<()> {
     match kind {
         Kind::Apply { keep } => finish_apply(disk, site, journal, *keep, plan),
-        Kind::Undo { target } => super::undo::finish(disk, site, journal, target),
+        Kind::Undo { target, .. } => super::undo::finish(disk, site, journal, target),
     }
 }
 
@@ -62,31 +63,35 @@ fn finish_apply(
     plan: &Plan,
 ) -> Result<()> {
     let id = journal.id().to_owned();
-    let aside = upper_spot(&id)?;
-    if keep > 0 {
-        for dir in [undo_dir()?, spot(&id)?, aside.clone()] {
-            make_dir(disk, &dir)?;
-        }
+    // What is not to be kept is kept until the transaction is closed: until then it can be aborted.
+    let (store, aside) = (spot(&id)?, upper_spot(&id)?);
+    for dir in [undo_dir()?, store.clone(), aside.clone()] {
+        make_dir(disk, &dir)?;
     }
-    let trimmer = Trimmer { disk, site, aside: (keep > 0).then_some(&aside) };
-    trimmer.trim(&plan.trims)?;
+    // Before anything moves in, the directories themselves must outlast a power loss.
+    for dir in [&session(), &undo_dir()?, &store] {
+        disk.sync(dir).at("sync", dir)?;
+    }
+    Trimmer { disk, site, aside: &aside }.trim(&plan.trims)?;
     disk.sync_area(Area::Upper).at("sync", &Spot::upper(&RelPath::root()))?;
     journal.append(&Record::Trimmed)?;
-    let staging = journal.staging()?;
-    if keep > 0 {
-        keep_old(disk, &staging, &lower_spot(&id)?, plan)?;
-    } else if disk.roots().stat(&staging).at("look at", &staging)?.is_some() {
-        remove_tree(disk, &staging)?;
-    }
+    keep_old(disk, &journal.staging()?, &lower_spot(&id)?, plan)?;
     let (own, root) = (journal.own()?, Spot::lower(&RelPath::root()));
-    disk.sync(&root).at("sync", &root)?;
-    if keep > 0 {
-        disk.rename(&own, &journal_spot(&id)?, How::Replace).at("close", &own)?;
-    } else {
-        disk.unlink(&own).at("close", &own)?;
+    for dir in [&root, &undo_dir()?, &store, &aside] {
+        disk.sync(dir).at("sync", dir)?;
     }
-    disk.sync(&session()).at("sync", &session())?;
-    prune(disk, keep)
+    disk.rename(&own, &journal_spot(&id)?, How::Replace).at("close", &own)?;
+    let durable = [&store, &session()].into_iter().try_for_each(|dir| disk.sync(dir).at("sync", dir));
+    closed(durable.and_then(|()| prune(disk, keep)));
+    Ok(())
+}
+
+/// What fails once the journal is closed changes nothing: without the last sync a power loss leaves a journal that is closed once
+/// more, and what was not pruned is pruned by the next apply.
+pub(super) fn closed(after: Result<()>) {
+    if let Err(error) = after {
+        tracing::warn!(%error, "a finished apply could not tidy up");
+    }
 }
 
 pub(super) fn make_dir(disk: &dyn Disk, at: &Spot) -> Result<()> {

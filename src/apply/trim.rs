@@ -11,7 +11,7 @@ use super::error::{ApplyError, Context as _, Result};
 use super::plan::Trim;
 use super::stage::move_object;
 use super::store::remove_tree;
-use crate::judge::EntryVerdict;
+use crate::judge::{EntryVerdict, Whole};
 use crate::layer::{OPAQUE, ORIGIN, Origin, Stamp, is_private_xattr, is_whiteout};
 use crate::path::{Name, RelPath};
 use crate::sys::{self, FileType, Stat};
@@ -23,8 +23,8 @@ const BASE_MAX: u64 = 1 << 20;
 pub(super) struct Trimmer<'a> {
     pub(super) disk: &'a dyn Disk,
     pub(super) site: &'a Site<'a>,
-    /// Where objects go; `None`: they are deleted.
-    pub(super) aside: Option<&'a Spot>,
+    /// Where objects go.
+    pub(super) aside: &'a Spot,
 }
 
 impl Trimmer<'_> {
@@ -36,7 +36,7 @@ impl Trimmer<'_> {
             dirs.insert(trim.path.clone());
         }
         for dir in &dirs {
-            self.make_transparent(dir)?;
+            self.make_transparent(dir, trims)?;
         }
         for (at, trim) in trims.iter().enumerate() {
             self.entry(at, trim)?;
@@ -65,8 +65,9 @@ impl Trimmer<'_> {
     }
 
     /// Lets lower show through an opaque directory again, without a change of what merged shows: what lower has and upper has
-    /// not gets a whiteout, and what is a directory in both becomes opaque itself.
-    fn make_transparent(&self, path: &RelPath) -> Result<()> {
+    /// not gets a whiteout, and what is a directory in both becomes opaque itself. What is trimmed needs none: after an interruption
+    /// it may have left upper already.
+    fn make_transparent(&self, path: &RelPath, trims: &[Trim]) -> Result<()> {
         let dir = Spot::upper(path);
         let roots = self.disk.roots();
         if !self.upper(path)?.is_some_and(|s| s.is_dir())
@@ -92,6 +93,7 @@ impl Trimmer<'_> {
                     self.disk.set_xattr(&at, OPAQUE, b"y").at("mark", &at)?;
                 }
                 Some(_) => {}
+                None if trims.iter().any(|t| t.path == child) => {}
                 None if !self.site.judge.entry(&child, &stat).is_hidden() => {
                     self.disk.mknod(FileType::CharDevice, &at).at("white out", &at)?;
                 }
@@ -114,18 +116,56 @@ impl Trimmer<'_> {
         if now.is_dir() {
             return Ok(());
         }
-        if trim.stays || trim.source != Some(Stamp::from(&now)) {
+        let applied = trim.source == Some(Stamp::from(&now)) || self.says_nothing(trim, &now)?;
+        if trim.stays || !applied {
             return self.rebase(&trim.path, Some(&now));
         }
-        match self.aside {
-            Some(aside) => self.set_aside(&place, aside, at)?,
-            None => self.disk.unlink(&place).at("remove", &place)?,
-        }
+        self.set_aside(&place, at)?;
         self.forget(trim)
     }
 
-    fn set_aside(&self, place: &Spot, aside: &Spot, trim: usize) -> Result<()> {
-        let to = aside.at(&trim.to_string()).at("name", aside)?;
+    /// Whether an object that only has another change time than planned (a power loss may take back a move, but not that) is still
+    /// what lower shows now, so that merged is the same without it.
+    fn says_nothing(&self, trim: &Trim, now: &Stat) -> Result<bool> {
+        let stamp = Stamp::from(now);
+        let moved = trim.source.is_some_and(|s| s.same_content(&stamp) && s.mode == stamp.mode);
+        let Some(lower) = self.shown(&trim.path)?.filter(|l| moved && l.mode == now.mode) else {
+            return Ok(false);
+        };
+        let (above, below) = (Spot::upper(&trim.path), Spot::lower(&trim.path));
+        let roots = self.disk.roots();
+        match now.file_type() {
+            FileType::File if now.size <= BASE_MAX && now.size == lower.size => {
+                let masked = self.lower_content(&trim.path)?.map(|w| w.masked());
+                Ok(masked.is_some() && masked == roots.read(&above).at("read", &above)?)
+            }
+            FileType::Symlink => {
+                Ok(roots.read_link(&above).at("read", &above)?
+                    == roots.read_link(&below).at("read", &below)?)
+            }
+            FileType::Fifo | FileType::Socket => Ok(true),
+            FileType::File
+            | FileType::Dir
+            | FileType::CharDevice
+            | FileType::BlockDevice
+            | FileType::Unknown => Ok(false),
+        }
+    }
+
+    /// Lower's small file whole; `None` if it is hidden.
+    fn lower_content(&self, path: &RelPath) -> Result<Option<Whole>> {
+        let undecided = |source| ApplyError::Undecided { path: path.clone(), source };
+        match self.site.judge.whole_path(path) {
+            Ok(EntryVerdict::Shown(verdict)) => {
+                self.site.judge.whole(path, &verdict, BASE_MAX).map(Some).map_err(undecided)
+            }
+            Ok(EntryVerdict::Hidden(_)) => Ok(None),
+            Err(errno) => Err(errno).at("look at", &Spot::lower(path)),
+        }
+    }
+
+    fn set_aside(&self, place: &Spot, trim: usize) -> Result<()> {
+        let to = self.aside.at(&trim.to_string()).at("name", self.aside)?;
         // A copy to another file system that was interrupted.
         remove_tree(self.disk, &to)?;
         move_object(self.disk, place, &to)
@@ -142,15 +182,14 @@ impl Trimmer<'_> {
         self.site.base.forget(path).map_err(failed)?;
         let Some(stat) = self.shown(path)? else { return Ok(()) };
         let mut origin = Origin { stamp: Stamp::from(&stat), hash: None };
-        if stat.is_file() && stat.size <= BASE_MAX {
-            let undecided = |source| ApplyError::Undecided { path: path.clone(), source };
-            if let Ok(EntryVerdict::Shown(verdict)) = self.site.judge.whole_path(path) {
-                let whole = self.site.judge.whole(path, &verdict, BASE_MAX).map_err(undecided)?;
-                let masked = whole.masked();
-                let hash = *blake3::hash(&masked).as_bytes();
-                self.site.base.keep_content(&hash, &masked).map_err(failed)?;
-                origin = Origin { stamp: Stamp::from(&whole.stat), hash: Some(hash) };
-            }
+        if stat.is_file()
+            && stat.size <= BASE_MAX
+            && let Some(whole) = self.lower_content(path)?
+        {
+            let masked = whole.masked();
+            let hash = *blake3::hash(&masked).as_bytes();
+            self.site.base.keep_content(&hash, &masked).map_err(failed)?;
+            origin = Origin { stamp: Stamp::from(&whole.stat), hash: Some(hash) };
         }
         self.site.base.record(path, &origin).map_err(failed)?;
         if upper.is_some_and(Stat::is_file) {
@@ -172,9 +211,9 @@ impl Trimmer<'_> {
         let empty = roots.list(&at).at("list", &at)?.is_empty();
         let bare = empty && !is_opaque && !owner_differs && upper.permissions() == lower.permissions();
         if bare && self.user_xattrs(&at)? == self.user_xattrs(&Spot::lower(path))? {
-            return match (self.aside, trim) {
-                (Some(aside), Some(trim)) => self.set_aside(&at, aside, trim),
-                (Some(_) | None, _) => self.disk.rmdir(&at).at("remove", &at),
+            return match trim {
+                Some(trim) => self.set_aside(&at, trim),
+                None => self.disk.rmdir(&at).at("remove", &at),
             };
         }
         if roots.xattr(&at, ORIGIN).at("look at", &at)?.is_none() {

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::Site;
+use super::contents::Fit;
 use super::disk::{Area, Attrs, Disk, Spot};
 use super::error::{ApplyError, Context as _, Result};
 use super::execute::{Done, run};
@@ -49,17 +50,18 @@ pub fn undoable(site: &Site<'_>) -> Result<Vec<Undoable>> {
 pub fn undo(site: &Site<'_>, wait: bool) -> Result<Done> {
     let workspace = Workspace::open_settled(site, wait)?;
     let id = store::ids(&workspace.disk)?.pop().ok_or(ApplyError::NothingToUndo)?;
-    run_undo(&workspace.disk, site, &id)
+    run_undo(&workspace.disk, site, &id, false)
 }
 
-pub(super) fn run_undo(disk: &dyn Disk, site: &Site<'_>, id: &str) -> Result<Done> {
+/// Takes an apply back; `abort` says that it was interrupted and is not wanted.
+pub(super) fn run_undo(disk: &dyn Disk, site: &Site<'_>, id: &str, abort: bool) -> Result<Done> {
     let journal = store::journal_spot(id)?;
     let story = read_closed(disk.roots(), &journal)?.ok_or(ApplyError::NothingToUndo)?;
     let plan = reversed(disk, &story)?;
     if !plan.conflicts.is_empty() {
         return Err(ApplyError::EditedSince(plan.conflicts));
     }
-    run(disk, site, Kind::Undo { target: id.to_owned() }, &plan)
+    run(disk, site, Kind::Undo { target: id.to_owned(), abort }, &plan, Fit::Exact)
 }
 
 /// The plan that takes a finished apply back.
@@ -193,9 +195,14 @@ pub(super) fn finish(disk: &dyn Disk, site: &Site<'_>, mut journal: Journal<'_>,
     journal.append(&Record::Trimmed)?;
     store::remove_tree(disk, &journal.staging()?)?;
     store::remove_tree(disk, &store::spot(target)?)?;
+    // Neither may come back after a power loss without the journal that tells of it.
+    for dir in [Spot::lower(&RelPath::root()), store::undo_dir()?] {
+        disk.sync(&dir).at("sync", &dir)?;
+    }
     let own = journal.own()?;
     disk.unlink(&own).at("close", &own)?;
-    disk.sync(&root()).at("sync", &root())
+    store::closed(disk.sync(&root()).at("sync", &root()));
+    Ok(())
 }
 
 /// Puts what an apply took from upper back, where the agent has made nothing new since.

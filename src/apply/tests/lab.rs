@@ -5,14 +5,14 @@ use std::fs;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::apply::{self, Allow, Done, Execution, Options, Pattern, Plan, Site};
 use crate::change::{ChangeSet, ScanOptions, scan};
 use crate::judge::{EntryVerdict, Judge};
 use crate::layer::{BaseStore, LowerDir, Origin, Stamp, UpperDir, mark_opaque, mark_origin};
 use crate::path::RelPath;
-use crate::policy::PolicyBuilder;
+use crate::policy::{Policy, PolicyBuilder};
 use crate::sys;
 
 pub(crate) fn rel(path: &str) -> RelPath {
@@ -82,7 +82,23 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap())
+    }
+
+    /// In memory, where that takes the marks of upper: for tests that make thousands.
+    pub(crate) fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        let takes_marks = |dir: &tempfile::TempDir| {
+            let fd = fs::File::open(dir.path()).unwrap();
+            sys::set_xattr(fd.as_fd(), crate::layer::OPAQUE, b"y", rustix::fs::XattrFlags::empty()).is_ok()
+        };
+        match tempfile::tempdir_in(memory) {
+            Ok(dir) if takes_marks(&dir) => Self::at(dir),
+            Ok(_) | Err(_) => Self::new(),
+        }
+    }
+
+    fn at(dir: tempfile::TempDir) -> Self {
         let root = dir.path().to_owned();
         for sub in ["ws", "state", "state/upper", "state/work", "state/base"] {
             fs::create_dir(root.join(sub)).unwrap();
@@ -93,8 +109,9 @@ impl Lab {
     /// Opens what another one left behind.
     pub(crate) fn open(root: &Path) -> Self {
         let lower = Arc::new(LowerDir::open(&root.join("ws")).unwrap());
-        let policy = PolicyBuilder::builtin().build().unwrap();
-        let judge = Judge::new(lower, Arc::new(policy), [7; 32], Vec::new());
+        static POLICY: LazyLock<Arc<Policy>> =
+            LazyLock::new(|| Arc::new(PolicyBuilder::builtin().build().unwrap()));
+        let judge = Judge::new(lower, Arc::clone(&POLICY), [7; 32], Vec::new());
         let upper = UpperDir::open(&root.join("state/upper"), &root.join("state/work")).unwrap();
         let base = BaseStore::open(&root.join("state/base")).unwrap();
         Self { root: root.to_owned(), judge, upper, base, _dir: None }

@@ -1,5 +1,7 @@
 //! What an apply promises, tried on real directories.
 
 mod basic;
+mod crash;
+mod faulty;
 pub(crate) mod lab;
 mod parts;
