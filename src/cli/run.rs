@@ -1,5 +1,6 @@
 //! `scrubfs run` and `scrubfs enter`: a program inside the scrubbed view, with no way round it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -7,8 +8,10 @@ use super::lower::workspace_here;
 use super::rules::RuleArgs;
 use super::ui::count;
 use super::{Exit, Result, Ui, target};
-use crate::change::{ScanOptions, scan};
-use crate::session::{self, ConfigDir, Ended, MountRequest, RunRequest, Session, SessionName, StateDir};
+use crate::change::{Change, Flag, ScanOptions, scan};
+use crate::session::{
+    self, AgentChoice, ConfigDir, Ended, MountRequest, RunRequest, Session, SessionName, StateDir,
+};
 
 /// Run a program with the scrubbed view mounted over the workspace itself
 ///
@@ -39,6 +42,9 @@ pub(super) struct Args {
     /// Leave a path as it is although it holds credentials
     #[arg(long, value_name = "PATH")]
     expose: Vec<PathBuf>,
+    /// Leave this agent's own login, settings and history as they are; `none` for nobody's [default: the agent that CMD names]
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
     #[command(flatten)]
     rules: RuleArgs,
     /// The program and its arguments, after `--`
@@ -73,11 +79,20 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
         also: args.also.clone(),
         private_home: args.private_home,
         expose: args.expose.clone(),
+        agent: match args.agent.as_deref() {
+            None => AgentChoice::ByCommand,
+            Some("none") => AgentChoice::None,
+            Some(name) => AgentChoice::Named(name.to_owned()),
+        },
         command: args.command.clone(),
     };
     let outcome = session::run(&StateDir::from_env()?, &ConfigDir::from_env()?, &request)?;
     for session in &outcome.sessions {
         summary(session, ui);
+    }
+    if outcome.covered > 0 {
+        let what = count(outcome.covered, "credential", "credentials");
+        ui.explain(format_args!("{what} in the home directory did not exist for it"));
     }
     Ok(ended(&outcome.ended, ui))
 }
@@ -96,9 +111,19 @@ fn ended(ended: &Ended, ui: &Ui) -> Exit {
     Exit::Status(ended.status)
 }
 
+/// What deserves a look, as `; 2 auto-exec, 1 secret`.
+fn flags<'a>(changes: impl Iterator<Item = &'a Change>) -> String {
+    let mut counts: BTreeMap<Flag, usize> = BTreeMap::new();
+    for flag in changes.flat_map(|change| &change.flags).map(|raised| raised.flag) {
+        *counts.entry(flag).or_default() += 1;
+    }
+    let all: Vec<String> = counts.iter().map(|(flag, n)| format!("{n} {}", flag.as_str())).collect();
+    if all.is_empty() { String::new() } else { format!("; look at {}", all.join(", ")) }
+}
+
 /// One line a session in which something was changed. The program's exit status counts, so what cannot be told is only said.
 fn summary(session: &Session, ui: &Ui) {
-    let options = ScanOptions { renames: true, content_flags: false };
+    let options = ScanOptions::default();
     let scanned = session.peek().map_err(|e| e.to_string()).and_then(|layers| {
         scan(&layers.judge, &layers.upper, &layers.base, options).map_err(|e| e.to_string())
     });
@@ -106,10 +131,11 @@ fn summary(session: &Session, ui: &Ui) {
     match scanned {
         Ok(set) => match set.listed().count() {
             0 => ui.explain(format_args!("session `{name}`: nothing was changed")),
-            n => ui.say(format_args!(
-                "session `{name}`: {} — scrubfs status {name}",
-                count(n, "change", "changes")
-            )),
+            n => {
+                let changes = count(n, "change", "changes");
+                let flags = flags(set.listed());
+                ui.say(format_args!("session `{name}`: {changes}{flags} — scrubfs status {name}"));
+            }
         },
         Err(why) => ui.warn(format_args!("session `{name}`: {why}")),
     }

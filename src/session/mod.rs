@@ -37,7 +37,7 @@ pub use options::{PolicyOption, PolicySource};
 pub use plugin::{VolumeError, docker_plugin, standard_socket};
 pub use record::{MountKind, MountRecord, SessionRecord};
 pub use resolve::{find, resolve};
-pub use run::{Ended, Outcome, RunError, RunRequest, enter, run};
+pub use run::{AgentChoice, Ended, Outcome, RunError, RunRequest, enter, run};
 pub use state::{Config, ConfigDir, StateDir};
 pub use store::{Layers, Session, SessionState};
 pub use unmount::{Holder, Unmounted, holders, unmount};

@@ -99,6 +99,13 @@ impl PolicySource {
         })
     }
 
+    /// The same rules, with some more patterns that are shown.
+    pub(super) fn showing(&self, patterns: &[String]) -> Self {
+        let mut more = self.clone();
+        more.options.extend(patterns.iter().cloned().map(PolicyOption::Show));
+        more
+    }
+
     /// Compiles the policy.
     ///
     /// # Errors

@@ -172,7 +172,7 @@ door("every process's cwd", lambda: any(reads(p + "/" + os.path.basename(hidden)
 door("every process's descriptors", lambda: any(reads(p) or reads(p + "/" + os.path.basename(hidden)) for p in glob.glob("/proc/[0-9]*/fd/*")))
 door("an inherited directory", lambda: any(b for b in [inherited(n) for n in range(3, 64)]))
 door("the daemon in /proc", lambda: any(os.path.exists("/proc/%d/fd" % p) and open("/proc/%d/comm" % p).read() == "scrubfs\n" for p in know["daemons"]))
-door("the kernel's memory", lambda: os.open("/proc/kcore", os.O_RDONLY) >= 0)
+door("the kernel's memory", lambda: len(os.read(os.open("/proc/kcore", os.O_RDONLY), 1)) > 0)
 door("a core pattern", lambda: os.open("/proc/sys/kernel/core_pattern", os.O_WRONLY) >= 0)
 door("magic system request", lambda: os.open("/proc/sysrq-trigger", os.O_WRONLY) >= 0)
 
@@ -219,7 +219,9 @@ def read_by_vm(pid):
     return True
 
 
-for who, pid in [("the first process", 1)] + [("the daemon's number", p) for p in know["daemons"]]:
+# The first process of a container is the container's own; that of a `run` is not the program's.
+first = [("the first process", 1)] if know.get("first", True) else []
+for who, pid in first + [("the daemon's number", p) for p in know["daemons"]]:
     # A number from outside means nothing here, or another process.
     if pid != 1 and os.path.exists("/proc/%d" % pid):
         continue
@@ -469,12 +471,14 @@ def devices():
 
 
 def inject():
-    for fd in (0, 1, 2, os.open("/dev/null", os.O_RDWR)):
+    terminals = [os.open("/dev/tty", os.O_RDWR)] if os.path.exists("/dev/tty") and not know.get("filter", True) else []
+    for fd in [0, 1, 2, os.open("/dev/null", os.O_RDWR)] + terminals:
         try:
             fcntl.ioctl(fd, termios.TIOCSTI, b"x")
             return True
         except OSError as e:
-            if e.errno != errno.EPERM:
+            # `run` has the kernel refuse the call on whatever it is tried; an engine gives the program no terminal.
+            if e.errno != errno.EPERM and know.get("filter", True):
                 return True
     return False
 

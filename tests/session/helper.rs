@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::exit;
 
 use scrubfs::session::{
-    ConfigDir, MountRequest, PolicyOption, RunRequest, SessionError, SessionName, StateDir, daemon_main,
-    docker_plugin, enter, mount, mount_here, resolve, run, unmount,
+    AgentChoice, ConfigDir, MountRequest, PolicyOption, RunRequest, SessionError, SessionName, StateDir,
+    daemon_main, docker_plugin, enter, mount, mount_here, resolve, run, unmount,
 };
 
 type Result<T> = std::result::Result<T, SessionError>;
@@ -83,6 +83,7 @@ fn request(words: &[OsString]) -> (RunRequest, Vec<OsString>) {
             "--hide" => request.mount.options.push(PolicyOption::Hide(value().into_string().unwrap())),
             "--also" => request.also.push(value().into()),
             "--expose" => request.expose.push(value().into()),
+            "--agent" => request.agent = AgentChoice::Named(value().into_string().unwrap()),
             "--private-home" => request.private_home = true,
             other => panic!("{other}"),
         }

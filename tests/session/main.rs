@@ -16,6 +16,7 @@ use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 mod helper;
+mod home;
 mod mounts;
 mod runs;
 mod volumes;
@@ -45,6 +46,9 @@ const TESTS: &[Test] = &[
     ("a_person_at_a_terminal", runs::a_person_at_a_terminal),
     ("exposing", runs::exposing),
     ("several_workspaces", runs::several_workspaces),
+    ("an_agent_keeps_its_own", home::an_agent_keeps_its_own),
+    ("credentials_that_appear_later", home::credentials_that_appear_later),
+    ("a_working_day", home::a_working_day),
     ("entering", runs::entering),
     ("no_second_door", runs::no_second_door),
     ("the_doctor_tries_namespaces", runs::the_doctor_tries_namespaces),

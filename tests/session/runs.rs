@@ -211,13 +211,7 @@ fn bind(from: &Path, to: &Path) {
 
 /// File handles, as hex and type, that name_to_handle_at(2) gives outside.
 fn handles(paths: &[std::path::PathBuf]) -> Vec<(String, i32)> {
-    let script = "import ctypes,os,struct,sys\n\
-        libc=ctypes.CDLL(None,use_errno=True)\n\
-        for p in sys.argv[1:]:\n\
-        \x20b=ctypes.create_string_buffer(struct.pack('Ii',128,0)+bytes(128)); m=ctypes.c_int()\n\
-        \x20r=libc.name_to_handle_at(-100,os.fsencode(p),b,ctypes.byref(m),0)\n\
-        \x20n,t=struct.unpack('Ii',b.raw[:8])\n\
-        \x20print(b.raw[8:8+n].hex() if r==0 else '',t)\n";
+    let script = include_str!("handles.py");
     let output = Command::new("/usr/bin/python3").args(["-c", script]).args(paths).output().unwrap();
     let found: Vec<(String, i32)> = String::from_utf8(output.stdout)
         .unwrap()

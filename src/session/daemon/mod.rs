@@ -43,6 +43,9 @@ pub(super) struct Order {
     pub(super) policy: PolicySource,
     /// The home directory to look through for credentials that a `run` is to cover.
     pub(super) home: Option<AnyPath>,
+    /// Patterns that are shown this time, and are no rule of the session.
+    #[serde(default)]
+    pub(super) shown: Vec<String>,
 }
 
 /// What the daemon reports.

@@ -62,7 +62,8 @@ impl Prepared {
         let lock = session.lock()?.ok_or(SessionError::InUse { name, pid })?;
         session.clear_mount_record()?;
         let lower = Arc::new(SessionError::open_workspace(session.workspace())?);
-        let Layers { lower: _, upper, base, judge } = session.open_layers_with(lower, &order.policy, true)?;
+        let Layers { lower: _, upper, base, judge } =
+            session.open_layers_with(lower, &order.policy.showing(&order.shown), true)?;
         session.save_policy(&order.policy)?;
         if base.damaged() > 0 {
             tracing::warn!(

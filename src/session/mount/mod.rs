@@ -130,7 +130,7 @@ pub fn mount_here(
     let mut picked = Some(picked);
     let result = serve_here(
         session,
-        order,
+        *order,
         &mut || {
             if let Some(picked) = picked.take() {
                 ready(&mounted(picked, at.clone()));
@@ -152,7 +152,7 @@ fn mounted(picked: Picked, mountpoint: PathBuf) -> Mounted {
 
 enum Prelude {
     Already(Mounted),
-    Mount(Picked, Order),
+    Mount(Picked, Box<Order>),
 }
 
 fn prepare(state: &StateDir, config: &ConfigDir, request: &MountRequest) -> Result<Prelude, SessionError> {
@@ -174,10 +174,11 @@ fn prepare(state: &StateDir, config: &ConfigDir, request: &MountRequest) -> Resu
             allowed: request.allowed.clone(),
             policy,
             home: None,
+            shown: Vec::new(),
         })
     };
     match order() {
-        Ok(order) => Ok(Prelude::Mount(picked, order)),
+        Ok(order) => Ok(Prelude::Mount(picked, Box::new(order))),
         Err(error) => {
             picked.undo();
             Err(error)

@@ -46,6 +46,14 @@ pub enum RunError {
     /// There is no home directory to make private.
     #[error("there is no home directory: HOME is not set to an existing directory")]
     NoHome,
+    /// No agent has that name.
+    #[error("there is no agent `{}` in the list", Escaped(.name.as_bytes()))]
+    NoAgent {
+        /// What was given.
+        name: String,
+        /// The names that are known.
+        known: String,
+    },
     /// The session is not in use by a `run`.
     #[error("session `{0}` is not running")]
     NotRunning(SessionName),
@@ -66,6 +74,9 @@ impl RunError {
             Self::Twice(_) => "name each workspace once".to_owned(),
             Self::NoCurrentDirectory(_) => "cd to a directory that is not hidden".to_owned(),
             Self::NoHome => "set HOME".to_owned(),
+            Self::NoAgent { known, .. } => {
+                format!("name one of {known}; or give paths back with --expose PATH")
+            }
             Self::NotRunning(name) => format!("scrubfs run --session {name} -- COMMAND"),
         };
         Some(text)

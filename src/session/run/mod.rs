@@ -15,6 +15,7 @@ use super::mounts::mount_table;
 use super::record::AnyPath;
 use super::{ConfigDir, MountError, MountKind, Session, SessionError, SessionState, StateDir};
 
+mod agents;
 mod enter;
 mod error;
 mod home;
@@ -24,6 +25,7 @@ mod outside;
 mod plan;
 mod wire;
 
+pub use agents::AgentChoice;
 pub use enter::enter;
 pub use error::RunError;
 pub(super) use error::cure;
@@ -42,6 +44,8 @@ pub struct RunRequest {
     pub private_home: bool,
     /// Paths that stay as they are although they hold credentials or lead outside.
     pub expose: Vec<PathBuf>,
+    /// The agent whose own files in the home directory stay as they are.
+    pub agent: AgentChoice,
     /// The program and its arguments.
     pub command: Vec<OsString>,
 }
@@ -64,6 +68,8 @@ pub struct Outcome {
     pub ended: Ended,
     /// The sessions in which it wrote: the workspace's first, then the others.
     pub sessions: Vec<Session>,
+    /// How many credentials in the home directory were kept from it.
+    pub covered: usize,
 }
 
 /// Runs a program with merged over its workspaces, and returns when it ended.
@@ -77,7 +83,9 @@ pub fn run(state: &StateDir, config: &ConfigDir, request: &RunRequest) -> Result
     let mut picked = Vec::new();
     let result = run_picked(state, config, request, &mut picked);
     match result {
-        Ok(ended) => Ok(Outcome { ended, sessions: picked.into_iter().map(|p| p.session).collect() }),
+        Ok((ended, covered)) => {
+            Ok(Outcome { ended, sessions: picked.into_iter().map(|p| p.session).collect(), covered })
+        }
         Err(error) => {
             picked.into_iter().for_each(Picked::undo);
             Err(error)
@@ -90,7 +98,7 @@ fn run_picked(
     config: &ConfigDir,
     request: &RunRequest,
     picked: &mut Vec<Picked>,
-) -> Result<Ended, SessionError> {
+) -> Result<(Ended, usize), SessionError> {
     let home = home();
     if request.private_home && home.is_none() {
         return Err(RunError::NoHome.into());
@@ -110,8 +118,12 @@ fn run_picked(
     let expose = exposed(config, request, home.as_deref())?;
     let mut daemons = Vec::new();
     for (number, one) in picked.iter().enumerate() {
-        let searched = home.clone().filter(|_| number == 0).map(AnyPath);
-        daemons.push(Daemon::start(&one.session, &order(config, &one.session, request, searched)?)?);
+        let mut order = order(config, &one.session, request)?;
+        order.home = home.clone().filter(|_| number == 0).map(AnyPath);
+        if request.private_home && Some(one.session.workspace()) == home.as_deref() {
+            order.shown = shown(one.session.workspace(), &expose);
+        }
+        daemons.push(Daemon::start(&one.session, &order)?);
     }
     // Parents are mounted before what lies in them.
     let first = daemons.first().map(|d| d.session().name().clone());
@@ -123,12 +135,30 @@ fn run_picked(
             found = credentials;
         }
     }
-    let plan = plan(state, config, request, &daemons, found, &expose)?;
+    let (plan, covered) = plan(state, config, request, &daemons, found, &expose)?;
     let ended = outside::supervise(&plan, &mut daemons);
     if ended.is_err() {
         daemons.iter_mut().for_each(Daemon::end);
     }
-    ended
+    Ok((ended?, covered))
+}
+
+/// Patterns for what is exposed in a home directory that is a workspace itself: merged shows it then, and it is not covered.
+fn shown(home: &Path, expose: &[PathBuf]) -> Vec<String> {
+    let beneath = expose.iter().filter_map(|path| path.strip_prefix(home).ok()?.to_str());
+    let mut patterns = Vec::new();
+    for path in beneath.filter(|path| !path.is_empty()) {
+        let mut pattern = String::from("/");
+        for c in path.trim_end_matches('/').chars() {
+            if "\\*?[]{}!,".contains(c) {
+                pattern.push('\\');
+            }
+            pattern.push(c);
+        }
+        patterns.push(format!("{pattern}/**"));
+        patterns.push(pattern);
+    }
+    patterns
 }
 
 /// The home directory, as a real path.
@@ -162,12 +192,7 @@ fn choose(
     }
 }
 
-fn order(
-    config: &ConfigDir,
-    session: &Session,
-    request: &RunRequest,
-    home: Option<AnyPath>,
-) -> Result<Order, SessionError> {
+fn order(config: &ConfigDir, session: &Session, request: &RunRequest) -> Result<Order, SessionError> {
     Ok(Order {
         kind: MountKind::Run,
         mountpoint: session.workspace().to_owned(),
@@ -175,7 +200,8 @@ fn order(
         allow_other: true,
         allowed: Vec::new(),
         policy: policy(config, session, &request.mount)?,
-        home,
+        home: None,
+        shown: Vec::new(),
     })
 }
 
@@ -192,6 +218,9 @@ fn exposed(
     }
     if let Some(home) = home {
         all.extend(config.config()?.expose.iter().map(|path| home.join(path)));
+        let own = agents::own_files(&request.agent, request.command.first().map(OsString::as_os_str))?;
+        // Without the slash that means "a directory": paths are compared.
+        all.extend(own.iter().map(|path| home.join(path).components().collect()));
     }
     let real: Vec<PathBuf> = all.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
     all.extend(real);
@@ -205,7 +234,7 @@ fn plan(
     daemons: &[Daemon],
     credentials: Vec<PathBuf>,
     expose: &[PathBuf],
-) -> Result<Plan, SessionError> {
+) -> Result<(Plan, usize), SessionError> {
     let table = mount_table().map_err(SessionError::io("read", Path::new("/proc/self/mountinfo")))?;
     let mut targets: Vec<Target> = Vec::new();
     for daemon in daemons {
@@ -224,9 +253,10 @@ fn plan(
     let uid = rustix::process::geteuid().as_raw();
     covers.extend(doors(uid, &|name| std::env::var_os(name)));
     // In a workspace merged has judged them already.
-    covers.extend(
-        credentials.into_iter().filter(|c| !targets.iter().any(|t| c.starts_with(&t.path))).map(empty),
-    );
+    let outside: Vec<PathBuf> =
+        credentials.into_iter().filter(|c| !targets.iter().any(|t| c.starts_with(&t.path))).collect();
+    let covered = outside.iter().filter(|c| !expose.iter().any(|e| c.starts_with(e))).count();
+    covers.extend(outside.into_iter().map(empty));
     let mut covers = settle(covers, expose);
     // These two are never exposed: the layers themselves, and the rules of the next session.
     let real_config = fs::canonicalize(config.root()).ok();
@@ -235,5 +265,5 @@ fn plan(
     covers.push(empty(state.root().to_owned()));
     let here = Path::new(".");
     let cwd = std::env::current_dir().and_then(fs::canonicalize).map_err(SessionError::io("find", here))?;
-    Ok(Plan { targets, covers, cwd, command: request.command.clone(), root: uid == 0 })
+    Ok((Plan { targets, covers, cwd, command: request.command.clone(), root: uid == 0 }, covered))
 }
