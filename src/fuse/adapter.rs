@@ -143,7 +143,7 @@ impl Filesystem for Adapter {
 
     fn setattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -160,7 +160,9 @@ impl Filesystem for Adapter {
         reply: ReplyAttr,
     ) {
         let (atime, mtime) = (atime.map(set_time), mtime.map(set_time));
-        match self.view.setattr(ino.0, &SetAttr { mode, uid, gid, size, atime, mtime }) {
+        // The kernel spares who has `CAP_FSETID`, and tells only for writes whether that is so.
+        let keep_setid = req.uid() == 0;
+        match self.view.setattr(ino.0, &SetAttr { mode, uid, gid, size, atime, mtime, keep_setid }) {
             Ok(stat) => reply.attr(&self.attr_ttl(ino), &attr(&stat)),
             Err(e) => reply.error(errno(e)),
         }

@@ -97,13 +97,10 @@ fn from_system_time(at: SystemTime) -> Time {
         Ok(after) => {
             Time { sec: i64::try_from(after.as_secs()).unwrap_or(i64::MAX), nsec: after.subsec_nanos() }
         }
+        // fuser 0.18 takes seconds and nanoseconds of a time before 1970 both for a distance from it, and is undone here.
         Err(before) => {
-            let before = before.duration();
-            let sec = -i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
-            match before.subsec_nanos() {
-                0 => Time { sec, nsec: 0 },
-                nsec => Time { sec: sec - 1, nsec: 1_000_000_000 - nsec },
-            }
+            let distance = before.duration();
+            Time { sec: -i64::try_from(distance.as_secs()).unwrap_or(i64::MAX), nsec: distance.subsec_nanos() }
         }
     }
 }
@@ -114,9 +111,16 @@ mod tests {
 
     #[test]
     fn times_before_1970_survive() {
-        for time in [(0, 0), (-1, 999_999_999), (-1, 0), (-86_400, 1), (1, 5)] {
-            let time = Time { sec: time.0, nsec: time.1 };
-            assert_eq!(from_system_time(system_time(time)), time);
+        for (sec, nsec) in [(0, 0), (-1, 999_999_999), (-1, 0), (-86_400, 1), (1, 5)] {
+            let distance = Duration::new(sec.unsigned_abs(), nsec);
+            let decoded = if sec < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance };
+            let time = Time { sec, nsec };
+            assert_eq!(from_system_time(decoded), time);
+            let shown = system_time(time).duration_since(UNIX_EPOCH - Duration::from_secs(100_000)).unwrap();
+            assert_eq!(
+                (shown.as_secs(), shown.subsec_nanos()),
+                ((sec + 100_000).unsigned_abs(), nsec)
+            );
         }
     }
 

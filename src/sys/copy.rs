@@ -17,21 +17,34 @@ pub fn clone_or_copy(from: &File, to: &File, len: u64) -> Result<bool> {
     }
     rfs::ftruncate(to, len)?;
     let mut at = 0;
-    while at < len {
-        let data = match rfs::seek(from, SeekFrom::Data(at)) {
-            Ok(data) => data,
-            Err(Errno::NXIO) => break,
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => return copy_range(from, to, at, len - at).map(|_| false),
-            Err(errno) => return Err(errno),
-        };
-        let hole = rfs::seek(from, SeekFrom::Hole(data))?.min(len);
-        if data >= hole {
-            break;
-        }
+    while let Some((data, hole)) = next_data(from, at, len)? {
         copy_range(from, to, data, hole - data)?;
         at = hole;
     }
     Ok(false)
+}
+
+/// Where the next data of a file begins and ends, from `at` on and before `end`; `None` if only a hole is left. A file system that
+/// cannot tell has no holes.
+///
+/// # Errors
+/// The errno of lseek(2).
+pub fn next_data(file: &File, at: u64, end: u64) -> Result<Option<(u64, u64)>> {
+    if at >= end {
+        return Ok(None);
+    }
+    let data = match rfs::seek(file, SeekFrom::Data(at)) {
+        Ok(data) => data,
+        Err(Errno::NXIO) => return Ok(None),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(Some((at, end))),
+        Err(errno) => return Err(errno),
+    };
+    if data >= end {
+        return Ok(None);
+    }
+    let hole = rfs::seek(file, SeekFrom::Hole(data))?.min(end);
+    // A file that shrinks meanwhile ends here.
+    Ok((data < hole).then_some((data, hole)))
 }
 
 /// Copies `len` bytes at offset `at` from one file to the same place in another; returns how many there were.

@@ -201,20 +201,21 @@ impl View {
         len: u64,
     ) -> std::result::Result<(), Undecided> {
         rustix::fs::ftruncate(to, len).map_err(Undecided::Unreadable)?;
-        let mut at = 0;
-        while at < len {
-            let want = usize::try_from((len - at).min(PIECE as u64)).map_err(|_| Undecided::TooLarge)?;
-            let piece = content.read(&self.judge, file, at, want)?;
-            if piece.is_empty() {
-                return Err(Undecided::Changing);
-            }
-            // Holes stay holes.
-            if piece.iter().any(|b| *b != 0) {
+        let mut from = 0;
+        // Holes stay holes, and nothing in one is looked at: there may be terabytes of it.
+        while let Some((mut at, end)) = sys::next_data(file, from, len).map_err(Undecided::Unreadable)? {
+            from = end;
+            while at < end {
+                let want = usize::try_from((end - at).min(PIECE as u64)).map_err(|_| Undecided::TooLarge)?;
+                let piece = content.read(&self.judge, file, at, want)?;
+                if piece.is_empty() {
+                    return Err(Undecided::Changing);
+                }
                 write_all_at(to, &piece, at).map_err(Undecided::Unreadable)?;
+                at += piece.len() as u64;
             }
-            at += piece.len() as u64;
         }
-        Ok(())
+        content.expect_unchanged(file)
     }
 
     /// A file without a name that is written to lives on in an inode of upper's file system without a name.

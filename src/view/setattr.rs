@@ -34,6 +34,8 @@ pub struct SetAttr {
     pub atime: Option<SetTime>,
     /// Modification time.
     pub mtime: Option<SetTime>,
+    /// Whether another length leaves setuid and setgid as they are.
+    pub keep_setid: bool,
 }
 
 impl View {
@@ -44,9 +46,9 @@ impl View {
     pub fn setattr(&self, id: NodeId, set: &SetAttr) -> Result<Stat> {
         let node = self.node(id)?;
         if let Some(size) = set.size {
-            self.truncate(&node, size)?;
+            self.truncate(&node, size, set.keep_setid)?;
         }
-        let rest = SetAttr { size: None, ..*set };
+        let rest = SetAttr { size: None, keep_setid: false, ..*set };
         if rest != SetAttr::default() {
             let ns = self.exclusive()?;
             self.copy_up(&ns, &node, None)?;
@@ -56,13 +58,13 @@ impl View {
         self.getattr(id)
     }
 
-    fn truncate(&self, node: &Arc<Node>, size: u64) -> Result<()> {
+    fn truncate(&self, node: &Arc<Node>, size: u64, keep_setid: bool) -> Result<()> {
         if node.is_dir() {
             return Err(Errno::ISDIR);
         }
         self.with_writable(node, Some(size), |file| {
             rustix::fs::ftruncate(file, size)?;
-            super::file::drop_setid(file)
+            if keep_setid { Ok(()) } else { super::file::drop_setid(file) }
         })
     }
 
