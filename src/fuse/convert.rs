@@ -100,7 +100,10 @@ fn from_system_time(at: SystemTime) -> Time {
         // fuser 0.18 takes seconds and nanoseconds of a time before 1970 both for a distance from it, and is undone here.
         Err(before) => {
             let distance = before.duration();
-            Time { sec: -i64::try_from(distance.as_secs()).unwrap_or(i64::MAX), nsec: distance.subsec_nanos() }
+            Time {
+                sec: -i64::try_from(distance.as_secs()).unwrap_or(i64::MAX),
+                nsec: distance.subsec_nanos(),
+            }
         }
     }
 }
@@ -111,16 +114,13 @@ mod tests {
 
     #[test]
     fn times_before_1970_survive() {
-        for (sec, nsec) in [(0, 0), (-1, 999_999_999), (-1, 0), (-86_400, 1), (1, 5)] {
+        for (sec, nsec) in [(0_i64, 0_u32), (-1, 999_999_999), (-1, 0), (-86_400, 1), (1, 5)] {
             let distance = Duration::new(sec.unsigned_abs(), nsec);
             let decoded = if sec < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance };
             let time = Time { sec, nsec };
             assert_eq!(from_system_time(decoded), time);
             let shown = system_time(time).duration_since(UNIX_EPOCH - Duration::from_secs(100_000)).unwrap();
-            assert_eq!(
-                (shown.as_secs(), shown.subsec_nanos()),
-                ((sec + 100_000).unsigned_abs(), nsec)
-            );
+            assert_eq!((shown.as_secs(), shown.subsec_nanos()), ((sec + 100_000).unsigned_abs(), nsec));
         }
     }
 

@@ -147,7 +147,8 @@ impl UpperDir {
             return Ok(UpperEntry::Object(stat));
         }
         let fd = rfs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-        let opaque = sys::get_xattr(fd.as_fd(), OPAQUE)?.is_some_and(|v| v == b"y");
+        let mark = sys::despite_mode(&[(fd.as_fd(), 0o400)], || sys::get_xattr(fd.as_fd(), OPAQUE))?;
+        let opaque = mark.is_some_and(|v| v == b"y");
         Ok(if opaque { UpperEntry::Opaque(stat) } else { UpperEntry::Object(stat) })
     }
 
@@ -166,7 +167,8 @@ impl UpperDir {
     /// # Errors
     /// The errno of getxattr(2).
     pub fn origin_of(fd: BorrowedFd<'_>) -> Result<Option<Origin>> {
-        Ok(sys::get_xattr(fd, ORIGIN)?.and_then(|text| Origin::decode(&text)))
+        let mark = sys::despite_mode(&[(fd, 0o400)], || sys::get_xattr(fd, ORIGIN))?;
+        Ok(mark.and_then(|text| Origin::decode(&text)))
     }
 
     /// Lists a directory of upper, whiteouts included.
@@ -174,7 +176,7 @@ impl UpperDir {
     /// # Errors
     /// As [`sys::open_beneath`] and getdents64(2).
     pub fn list(&self, path: &RelPath) -> Result<Vec<RawEntry>> {
-        sys::list_dir(sys::open_list(self.root.as_fd(), path)?)
+        sys::list_dir(sys::open_own_list(self.root.as_fd(), path)?)
     }
 
     /// Opens a regular file of upper.

@@ -34,11 +34,12 @@ impl UpperDir {
     }
 
     fn move_in(&self, staged: &str, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
-        match rfs::renameat(&self.work, staged, dir, name) {
+        let staged = staged.as_bytes();
+        match rename(self.work.as_fd(), staged, dir, name, RenameFlags::empty()) {
             // A directory cannot replace a whiteout: they change places, and the whiteout goes.
             Err(Errno::NOTDIR) => {
-                rfs::renameat_with(&self.work, staged, dir, name, RenameFlags::EXCHANGE)?;
-                unlink(self.work.as_fd(), staged.as_bytes())
+                rename(self.work.as_fd(), staged, dir, name, RenameFlags::EXCHANGE)?;
+                unlink(self.work.as_fd(), staged)
             }
             other => other,
         }
@@ -68,13 +69,8 @@ impl UpperDir {
                 if !stat.is_dir() {
                     return rfs::renameat(&self.work, staged.as_str(), &dir, name.as_bytes());
                 }
-                rfs::renameat_with(
-                    &self.work,
-                    staged.as_str(),
-                    &dir,
-                    name.as_bytes(),
-                    RenameFlags::EXCHANGE,
-                )?;
+                let (work, name) = (self.work.as_fd(), name.as_bytes());
+                rename(work, staged.as_bytes(), dir.as_fd(), name, RenameFlags::EXCHANGE)?;
                 remove_tree(self.work.as_fd(), staged.as_bytes())
             }
         }
@@ -102,7 +98,7 @@ impl UpperDir {
             // A directory leaves in one step, whatever is in it.
             Err(Errno::ISDIR | Errno::PERM) => {
                 let aside = self.fresh_name();
-                rfs::renameat(dir, name, &self.work, aside.as_str())?;
+                rename(dir, name, self.work.as_fd(), aside.as_bytes(), RenameFlags::empty())?;
                 remove_tree(self.work.as_fd(), aside.as_bytes())
             }
             other => other,
@@ -172,7 +168,8 @@ impl UpperDir {
     /// The errno of renameat2(2) or of deleting.
     pub fn swap_in(&self, staged: &Staged, path: &RelPath) -> Result<()> {
         let (dir, name) = sys::open_parent(self.as_fd(), path)?;
-        rfs::renameat_with(&self.work, staged.name.as_str(), &dir, name.as_bytes(), RenameFlags::EXCHANGE)?;
+        let work = self.work.as_fd();
+        rename(work, staged.name.as_bytes(), dir.as_fd(), name.as_bytes(), RenameFlags::EXCHANGE)?;
         remove_tree(self.work.as_fd(), staged.name.as_bytes())
     }
 
@@ -199,7 +196,7 @@ impl UpperDir {
 
     fn link_at(&self, from: BorrowedFd<'_>, old: &[u8], to: BorrowedFd<'_>, new: &[u8]) -> Result<()> {
         if self.entry_at(to, new)? != UpperEntry::Whiteout {
-            return rfs::linkat(from, old, to, new, AtFlags::empty());
+            return sys::despite_mode(&[(to, 0o300)], || rfs::linkat(from, old, to, new, AtFlags::empty()));
         }
         let staged = self.fresh_name();
         rfs::linkat(from, old, &self.work, staged.as_str(), AtFlags::empty())?;
@@ -211,7 +208,8 @@ impl UpperDir {
     /// # Errors
     /// The errno of renameat(2).
     pub fn place_in(&self, dir: &Staged, staged: &Staged, name: &[u8]) -> Result<()> {
-        rfs::renameat(&self.work, staged.name.as_str(), dir.as_fd(), name)
+        let work = self.work.as_fd();
+        rename(work, staged.name.as_bytes(), dir.as_fd(), name, RenameFlags::empty())
     }
 
     /// Links the object at `path` of upper into a staged directory, while a tree is built in `work/`.
@@ -220,7 +218,9 @@ impl UpperDir {
     /// The errno of linkat(2).
     pub fn link_into(&self, path: &RelPath, dir: &Staged, name: &[u8]) -> Result<()> {
         let (from, old) = sys::open_parent(self.as_fd(), path)?;
-        rfs::linkat(&from, old.as_bytes(), dir.as_fd(), name, AtFlags::empty())
+        sys::despite_mode(&[(dir.as_fd(), 0o300)], || {
+            rfs::linkat(&from, old.as_bytes(), dir.as_fd(), name, AtFlags::empty())
+        })
     }
 
     /// Deletes a staged object and all beneath it.
@@ -232,12 +232,33 @@ impl UpperDir {
     }
 }
 
+/// Renames also into a directory that its owner closed to himself (what is copied up there may well be writable), and a directory
+/// that he may not write: one that gets another parent must be writable (rename(2)).
+fn rename(
+    from: BorrowedFd<'_>,
+    old: &[u8],
+    to: BorrowedFd<'_>,
+    new: &[u8],
+    flags: RenameFlags,
+) -> Result<()> {
+    let act = || rfs::renameat_with(from, old, to, new, flags);
+    match act() {
+        Err(Errno::ACCESS) => {}
+        other => return other,
+    }
+    let moved = sys::open_path_at(from, old)?;
+    let other = if flags.contains(RenameFlags::EXCHANGE) { sys::open_path_at(to, new).ok() } else { None };
+    let mut closed = vec![(from, 0o300), (to, 0o300), (moved.as_fd(), 0o200)];
+    closed.extend(other.as_ref().map(|fd| (fd.as_fd(), 0o200)));
+    sys::despite_mode(&closed, act)
+}
+
 /// Marks a directory opaque.
 ///
 /// # Errors
 /// The errno of setxattr(2).
 pub fn mark_opaque(fd: BorrowedFd<'_>) -> Result<()> {
-    sys::set_xattr(fd, OPAQUE, b"y", XattrFlags::empty())
+    sys::despite_mode(&[(fd, 0o200)], || sys::set_xattr(fd, OPAQUE, b"y", XattrFlags::empty()))
 }
 
 /// Marks what an object was in lower. Objects that bear no user attributes (xattr(7): links, FIFOs, sockets, devices) stay
@@ -246,7 +267,10 @@ pub fn mark_opaque(fd: BorrowedFd<'_>) -> Result<()> {
 /// # Errors
 /// The errno of setxattr(2), save `EPERM` and `EOPNOTSUPP`.
 pub fn mark_origin(fd: BorrowedFd<'_>, origin: &Origin) -> Result<()> {
-    match sys::set_xattr(fd, ORIGIN, origin.encode().as_bytes(), XattrFlags::empty()) {
+    let text = origin.encode();
+    match sys::despite_mode(&[(fd, 0o200)], || {
+        sys::set_xattr(fd, ORIGIN, text.as_bytes(), XattrFlags::empty())
+    }) {
         Err(Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
         other => other,
     }

@@ -3,6 +3,7 @@
 
 use std::os::fd::BorrowedFd;
 
+use parking_lot::ReentrantMutex;
 use rustix::fs::{self as rfs, AtFlags, Gid, Mode, Statx, Timespec, Timestamps, Uid};
 
 use super::{Errno, Result, proc_path};
@@ -141,6 +142,37 @@ impl From<&Statx> for Stat {
 /// The errno of chmod(2).
 pub fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
     rfs::chmod(proc_path(fd), Mode::from_raw_mode(mode & 0o7777))
+}
+
+/// Taken while a mode is changed for a moment, so that nobody takes that mode for the object's own.
+static OPENED: ReentrantMutex<()> = ReentrantMutex::new(());
+
+/// Does what the modes of objects keep their owner from, as the kernel's overlayfs does with its mounter's capabilities: each object's
+/// mode has the bits beside it added for that moment. Only for objects that nobody else changes the mode of meanwhile.
+///
+/// # Errors
+/// The errno of `act`; its first one if the caller is not the owner.
+pub fn despite_mode<T>(objects: &[(BorrowedFd<'_>, u32)], act: impl Fn() -> Result<T>) -> Result<T> {
+    let denied = match act() {
+        Err(errno @ (Errno::ACCESS | Errno::PERM)) => errno,
+        other => return other,
+    };
+    let _one = OPENED.lock();
+    let mut before = Vec::new();
+    for (fd, bits) in objects {
+        let mode = super::stat_fd(*fd)?.mode;
+        if mode & bits != *bits && set_mode(*fd, mode | bits).is_ok() {
+            before.push((*fd, mode));
+        }
+    }
+    if before.is_empty() {
+        return Err(denied);
+    }
+    let result = act();
+    for (fd, mode) in before {
+        set_mode(fd, mode)?;
+    }
+    result
 }
 
 /// Sets owner and group of what a descriptor refers to, symbolic links included; `None` leaves one as it is.

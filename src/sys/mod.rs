@@ -17,7 +17,7 @@ mod process;
 mod signal;
 mod xattr;
 
-pub use attr::{FileType, Stat, Time, set_mode, set_owner, set_times};
+pub use attr::{FileType, Stat, Time, despite_mode, set_mode, set_owner, set_times};
 pub use copy::{clone_or_copy, copy_range, next_data, read_full};
 pub use dir::{RawEntry, list_dir};
 pub use ns::{
@@ -88,6 +88,16 @@ pub fn open_dir(root: BorrowedFd<'_>, path: &RelPath) -> Result<OwnedFd> {
 /// As [`open_beneath`]; `ENOTDIR` for anything but a directory.
 pub fn open_list(root: BorrowedFd<'_>, path: &RelPath) -> Result<OwnedFd> {
     open_beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+}
+
+/// As [`open_list`], also where the owner may not read the directory.
+///
+/// # Errors
+/// As [`open_list`].
+pub fn open_own_list(root: BorrowedFd<'_>, path: &RelPath) -> Result<OwnedFd> {
+    let dir = open_dir(root, path)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    despite_mode(&[(dir.as_fd(), 0o500)], || rfs::openat(&dir, c".", flags, Mode::empty()))
 }
 
 /// Opens an object only to refer to it (`O_PATH`), symbolic links included.

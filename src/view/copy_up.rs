@@ -114,8 +114,9 @@ impl View {
             FileType::Dir => self.upper.stage_dir()?,
             FileType::CharDevice | FileType::BlockDevice | FileType::Unknown => return Err(Errno::PERM),
         };
-        self.copy_attributes(path, stat, staged.as_fd())?;
+        // Before the mode, which may keep the owner from marking.
         mark_origin(staged.as_fd(), &origin)?;
+        self.copy_attributes(path, stat, staged.as_fd())?;
         if stat.is_file() && keep != Some(0) && stat.size > 0 {
             rustix::fs::fdatasync(staged.as_fd())?;
         }

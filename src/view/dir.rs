@@ -197,11 +197,13 @@ impl View {
         path: &RelPath,
         items: &mut Vec<Item>,
     ) -> Result<HashSet<Box<[u8]>>> {
-        let list = sys::open_list(self.upper.as_fd(), path)?;
+        let list = sys::open_own_list(self.upper.as_fd(), path)?;
         let mut decided = HashSet::new();
         for entry in sys::list_dir(list.as_fd())? {
             let name = Name::new(&entry.name).map_err(|_| Errno::INVAL)?;
-            let above = self.upper.entry_at(list.as_fd(), &entry.name)?;
+            // Who may read a directory and not search it lists it all the same.
+            let look = || self.upper.entry_at(list.as_fd(), &entry.name);
+            let above = sys::despite_mode(&[(list.as_fd(), 0o500)], look)?;
             if above.stat().is_some() {
                 let child = path.join(&name);
                 let below = match above {

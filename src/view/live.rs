@@ -2,7 +2,7 @@
 //! bumps the directory's version and queues notices for the kernel. Where no watch can be had, that is logged once, and
 //! the kernel is told to ask again soon (see [`View::is_watching`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -31,6 +31,8 @@ pub(super) struct Watch {
 struct Watched {
     by_watch: HashMap<i32, NodeId>,
     by_node: HashMap<NodeId, i32>,
+    /// Directories that the user may not read. All in them is hidden, so there is nothing to notice until that changes.
+    closed: HashSet<NodeId>,
 }
 
 impl Watch {
@@ -66,6 +68,9 @@ impl Watch {
                 }
                 // Removed on the host: the lookup that follows says so.
                 Err(errno) if sys::is_absent(errno) => {}
+                Err(Errno::ACCESS) => {
+                    self.watched.lock().closed.insert(node.id);
+                }
                 Err(errno) => self.incomplete(errno),
             }
         }
@@ -85,9 +90,11 @@ impl Watch {
     }
 
     fn wants(&self, node: &Node) -> bool {
-        self.watcher.is_some()
-            && node.lower().is_some()
-            && !self.watched.lock().by_node.contains_key(&node.id)
+        if self.watcher.is_none() || node.lower().is_none() {
+            return false;
+        }
+        let watched = self.watched.lock();
+        !watched.by_node.contains_key(&node.id) && !watched.closed.contains(&node.id)
     }
 
     fn incomplete(&self, errno: Errno) {
@@ -99,6 +106,7 @@ impl Watch {
 
     pub(super) fn forget(&self, id: NodeId) {
         let mut watched = self.watched.lock();
+        watched.closed.remove(&id);
         if let Some(watch) = watched.by_node.remove(&id) {
             watched.by_watch.remove(&watch);
             if let Some(watcher) = &self.watcher {
@@ -170,13 +178,17 @@ impl View {
         };
         let _ns = self.ns.read();
         let child = dir.path().and_then(|path| self.lower().stat(&path.join(&name)));
+        let mut opened = false;
         if let Ok(stat) = child
             && let Some(node) = self.table.by_backing(Backing::lower(&stat))
         {
+            opened = self.watch.watched.lock().closed.remove(&node.id);
             self.notices.push(Notice::Content(node.id));
         }
-        // A change of attributes may be a new link that makes an object secret, so the name is looked up anew in any case.
-        if event.names || child.is_err() {
+        if opened {
+            self.judge.names_changed();
+        }
+        if event.names || opened || child.is_err() {
             dir.entries_changed();
             self.notices.push(Notice::Entry(id, name));
             self.notices.push(Notice::Content(id));

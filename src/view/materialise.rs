@@ -175,7 +175,8 @@ impl View {
         for name in sys::list_xattrs(from.as_fd())? {
             if name.starts_with(b"user.")
                 && !name.starts_with(crate::layer::OVERLAY_PREFIX)
-                && let Some(value) = sys::get_xattr(from.as_fd(), &name)?
+                && let Some(value) =
+                    sys::despite_mode(&[(from.as_fd(), 0o400)], || sys::get_xattr(from.as_fd(), &name))?
             {
                 sys::set_xattr(staged.as_fd(), &name, &value, rustix::fs::XattrFlags::empty())?;
             }

@@ -3,6 +3,7 @@
 //! nodes, so renaming a directory renames all beneath it. One node costs about 300 bytes and its name.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,6 +54,8 @@ pub(super) struct Node {
     /// may keep an inode longer than the directory that it was found in.
     children: AtomicU64,
     version: AtomicU64,
+    /// Which state of the lower object the kernel was last told, as a number; 0 for none.
+    told: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -88,8 +91,8 @@ impl Node {
     fn new(id: NodeId, kind: FileType, made: Made) -> Self {
         let Made { backing, born, upper, lower } = made;
         let state = State { backing, born, upper, lower, names: Vec::new(), gone: None };
-        let (lookups, children, version) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        Self { id, kind, lookups, children, version, state: Mutex::new(state) }
+        let [lookups, children, version, told] = [const { AtomicU64::new(0) }; 4];
+        Self { id, kind, lookups, children, version, told, state: Mutex::new(state) }
     }
 
     pub(super) fn is_dir(&self) -> bool {
@@ -218,6 +221,15 @@ impl Node {
         if let Some(gone) = self.state.lock().gone.as_mut() {
             gone.held = Some(held);
         }
+    }
+
+    /// Notes the state of the lower object that the kernel is told; whether it was told another before.
+    pub(super) fn tells(&self, stat: &Stat) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (stat.size, stat.mtime, stat.ctime).hash(&mut hasher);
+        let now = hasher.finish().max(1);
+        let before = self.told.swap(now, Ordering::AcqRel);
+        before != 0 && before != now
     }
 
     /// Counts changes of a directory's entries, so that a listing in progress knows whether its copy still holds.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::node::{Backing, Made, Node, upper_number};
-use super::{Entry, NodeId, ROOT, View};
+use super::{Entry, NodeId, Notice, ROOT, View};
 use crate::judge::EntryVerdict;
 use crate::layer::{UpperDir, UpperEntry};
 use crate::path::{Name, RelPath};
@@ -153,8 +153,12 @@ impl View {
         Ok(UpperDir::origin_of(object.as_fd())?.map_or(own, |origin| origin.stamp.ino))
     }
 
-    /// Attributes as merged shows them.
+    /// Attributes as merged shows them. Where no event tells of a change in lower, it is noticed here, when the kernel asks again.
     fn shape(&self, node: &Node, mut stat: Stat, found: &Found) -> Stat {
+        if found.upper.is_none() && node.tells(&stat) && !self.watch.is_complete() {
+            node.entries_changed();
+            self.notices.push(Notice::Content(node.id));
+        }
         stat.ino = node.id;
         if stat.is_dir() {
             // A directory that shows lower does not tell how many directories it holds: some may be hidden.

@@ -24,6 +24,12 @@ pub fn maybe(arguments: &[OsString]) {
             unmount(&session, rest.len() > 1).map(|done| println!("{done:?}"))
         })),
         "list" => report(list()),
+        "nodes" => report(StateDir::from_env().and_then(|state| {
+            let session = resolve(&state, None)?;
+            let mut client = scrubfs::session::control::Client::connect(session.dir()).unwrap();
+            println!("{}", client.status().unwrap().nodes);
+            Ok(())
+        })),
         "doctor" => {
             for check in scrubfs::session::doctor() {
                 println!("{} {} {}", if check.ok { "ok" } else { "no" }, check.id, check.what);

@@ -15,8 +15,10 @@ use std::ffi::OsString;
 use std::panic::catch_unwind;
 use std::process::ExitCode;
 
+mod files;
 mod helper;
 mod home;
+mod live;
 mod mounts;
 mod runs;
 mod volumes;
@@ -40,6 +42,11 @@ const TESTS: &[Test] = &[
     ("bad_volumes_are_refused", volumes::bad_volumes_are_refused),
     ("volumes_survive_the_plugin_and_a_crash", volumes::volumes_survive_the_plugin_and_a_crash),
     ("no_removal_loses_a_change", volumes::no_removal_loses_a_change),
+    ("the_host_goes_on", live::the_host_goes_on),
+    ("no_watches_left", live::no_watches_left),
+    ("an_untouched_tree_costs_no_request", files::an_untouched_tree_costs_no_request),
+    ("what_the_kernel_forgets_is_forgotten", files::what_the_kernel_forgets_is_forgotten),
+    ("merged_answers_as_a_plain_directory", files::questions),
     ("the_workspace_at_its_own_path", runs::the_workspace_at_its_own_path),
     ("the_exit_status", runs::the_exit_status),
     ("signals", runs::signals),

@@ -137,14 +137,15 @@ def own_permissions():
     """What the owner closed to himself."""
     if ROOT:
         return None
+    os.mkdir("shut", 0o700), put("shut/c", b"c"), os.chmod("shut", 0o300), put("mine", b"m", 0)
     os.chmod("d/e", 0o600), os.chmod("other", 0o500)
     fd = os.open("f", os.O_RDWR)
     os.chmod("f", 0o400)
     return [
-        tried(get, "none"), tried(os.open, "ro", os.O_RDWR), tried(os.open, "ro", os.O_RDONLY | os.O_TRUNC), tried(os.truncate, "ro", 1), tried(listing, "closed"), tried(get, "closed/c"),
+        tried(get, "none"), tried(os.open, "ro", os.O_RDWR), tried(os.open, "ro", os.O_RDONLY | os.O_TRUNC), tried(os.truncate, "ro", 1), tried(listing, "closed"), tried(listing, "shut"), tried(get, "shut/c"), tried(put, "shut/n"), tried(put_into, "other/o"), tried(os.rename, "shut", "shut2"), tried(os.chmod, "mine", 0o600), get("mine"),
         tried(get, "d/e/f"), tried(listing, "d/e"), tried(put, "other/n", b""), tried(os.unlink, "other/o"), tried(os.rename, "other", "other2"), tried(os.rename, "other2/o", "o"),
         os.pwrite(fd, b"still", 0), tried(os.open, "f", os.O_WRONLY), os.access("none", os.R_OK), os.access("x", os.X_OK), os.access("f", os.X_OK), tried(os.unlink, "ro"),
-        tried(os.utime, "none"), tried(os.setxattr, "f", "user.a", b"b"), tried(os.mknod, "dev", 0o600 | stat.S_IFBLK, os.makedev(1, 3)), tried(os.chmod, "f", 0o2777), oct(os.stat("f").st_mode),
+        tried(os.utime, "shut2"), tried(os.chmod, "d/e", 0o755), tried(os.rename, "d", "dd"), tried(os.setxattr, "f", "user.a", b"b"), tried(os.mknod, "dev", 0o600 | stat.S_IFBLK, os.makedev(1, 3)), tried(os.chmod, "f", 0o2777), oct(os.stat("f").st_mode),
     ]
 
 
@@ -157,14 +158,14 @@ def limits():
         return [tried(os.pwrite, fd, b"x" * 100, 19_950), tried(os.pwrite, fd, b"x", 20_000), tried(os.ftruncate, fd, 20_001), tried(os.truncate, "g", 30_000), tried(os.ftruncate, fd, 20_000),
                 tried(call, "fallocate", fd, 0, ctypes.c_long(0), ctypes.c_long(30_000)), os.fstat(fd).st_size]
 
-    def signalled():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
-        os.pwrite(os.open("f", os.O_WRONLY), b"x", 100)
-
     pid = os.fork()
     if pid == 0:
-        signalled()
-        os._exit(0)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10)), resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        try:
+            os.pwrite(os.open("f", os.O_WRONLY), b"x", 100)
+        finally:
+            os._exit(0)
     return in_child(inside), os.waitpid(pid, 0)[1] & 0x7F
 
 
@@ -376,7 +377,7 @@ def main():
     where = "there" if verb == "build" else "fresh"
     os.makedirs(os.path.join(at, where), exist_ok=True)
     for ask in chosen:
-        build(os.path.join(at, where, ask.__name__))
+        build(os.path.join(at, where, ask.__name__), many="list" in ask.__name__ or "removing" in ask.__name__)
     for kind in ("there", "fresh") if verb == "ask" else ():
         for ask in chosen:
             os.chdir(os.path.join(at, kind, ask.__name__))

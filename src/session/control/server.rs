@@ -259,6 +259,7 @@ mod tests {
                 mountpoint: "/m".into(),
                 uptime: 0,
                 version: "0".to_owned(),
+                nodes: 1,
             }
         }
 

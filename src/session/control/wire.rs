@@ -52,6 +52,9 @@ pub struct Status {
     pub uptime: u64,
     /// The version of the program.
     pub version: String,
+    /// How many objects of merged it remembers, because the kernel does.
+    #[serde(default)]
+    pub nodes: usize,
 }
 
 /// What the daemon answers.

@@ -264,6 +264,7 @@ impl Served for Live {
             mountpoint: self.mountpoint.clone(),
             uptime: self.began.elapsed().as_secs(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            nodes: self.view.node_count(),
         }
     }
 

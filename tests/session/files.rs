@@ -1,0 +1,127 @@
+//! Merged as a file system, on a real mount: it answers what programs ask as a plain directory does, costs no request where nothing
+//! changed, and remembers no more than the kernel.
+
+use std::ffi::CStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::world::{World, text, until};
+
+/// Puts a script where the world's user can run it.
+pub fn script(world: &World, name: &str, source: &str) -> PathBuf {
+    let path = world.path("out").join(name);
+    fs::write(&path, source).unwrap();
+    path
+}
+
+/// Mounts so that root's programs may become other users in it.
+pub fn mount_for_all(world: &World, uid: u32) -> PathBuf {
+    let mut command = world.scrubfs("mount");
+    command.arg(".");
+    if uid == 0 {
+        command.arg("--allow-other");
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+}
+
+/// What a script says, run by the world's user.
+pub fn python(world: &World, script: &Path, words: &[&str]) -> String {
+    let mut command = world.command("/usr/bin/python3".as_ref());
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(script).args(words);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{words:?}: {}", text(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Every question of `questions.py` and `questions_more.py`, of objects that lie in lower and of new ones.
+pub fn questions(uid: u32) {
+    let world = World::new(uid);
+    script(&world, "questions.py", include_str!("questions.py"));
+    let ask = script(&world, "questions_more.py", include_str!("questions_more.py"));
+    let (plain, lower) = (world.path("home/plain"), world.repo().join("q"));
+    for at in [&plain, &lower] {
+        python(&world, &ask, &["build", at.to_str().unwrap()]);
+    }
+    let merged = mount_for_all(&world, uid).join("q");
+    let expected = python(&world, &ask, &["ask", plain.to_str().unwrap()]);
+    let got = python(&world, &ask, &["ask", merged.to_str().unwrap()]);
+    let broken: Vec<_> = expected.lines().filter(|l| l.contains("Error: ")).collect();
+    assert!(expected.lines().count() > 80 && broken.is_empty(), "{broken:#?}");
+    let other: Vec<_> = expected.lines().zip(got.lines()).filter(|(a, b)| a != b).collect();
+    assert!(other.is_empty() && expected.len() == got.len(), "{other:#?}\n{got}");
+}
+
+/// Requests that the daemon's log tells of.
+fn requests(world: &World) -> usize {
+    let log = fs::read_to_string(world.state().join("sessions/repo/daemon.log")).unwrap();
+    log.lines().filter(|l| l.contains("fuser") && l.contains(" thread=")).count()
+}
+
+/// The second time that git, grep or find looks through a tree it sends next to nothing.
+pub fn an_untouched_tree_costs_no_request(uid: u32) {
+    let world = World::new(uid);
+    let make = "git init -q && for d in 1 2 3 4 5 6 7 8; do mkdir d$d; for n in $(seq 25); do echo needle $n > d$d/$n; done; done && \
+        git add -A && git -c user.name=a -c user.email=a@b commit -qm one";
+    let sh = |script: &str| {
+        let output = world.command("sh".as_ref()).args(["-c", script]).output().unwrap();
+        assert!(output.status.success(), "{script}: {}", text(&output));
+    };
+    sh(make);
+    let output = world.scrubfs("mount").arg(".").env("SCRUBFS_LOG", "debug").output().unwrap();
+    let at = String::from_utf8(output.stdout).unwrap();
+    let commands =
+        ["git status", "git grep needle", "find . -printf %s", "rg -uu needle", "cat d1/* d2/*", "ls -lR"];
+    for command in commands {
+        let script = format!("cd {} && {command} >/dev/null", at.trim());
+        sh(&script);
+        // What the first run changed (git's index) is taken up by the second.
+        sh(&script);
+        let before = requests(&world);
+        sh(&script);
+        let sent = requests(&world) - before;
+        println!("{command}: {sent} requests of {before} so far");
+        assert!(before > 300 && sent <= 12, "{command} sent {sent} requests again");
+    }
+}
+
+/// A walk fills the memory, and the kernel's FORGETs empty it.
+pub fn what_the_kernel_forgets_is_forgotten(uid: u32) {
+    let world = World::new(uid);
+    let count: usize =
+        std::env::var("SCRUBFS_WALK_FILES").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
+    for dir in 0..count.div_ceil(1000) {
+        let dir = world.repo().join(format!("d{dir}"));
+        fs::create_dir(&dir).unwrap();
+        (0..1000).for_each(|n| fs::write(dir.join(format!("a-name-{n}")), "").unwrap());
+    }
+    let at = world.mount();
+    let nodes = || -> usize {
+        text(&world.scrubfs("nodes").output().unwrap()).lines().nth(1).unwrap().parse().unwrap()
+    };
+    let memory = || -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", world.daemon("repo"))).unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    };
+    let mut after = Vec::new();
+    for _ in 0..2 {
+        let empty = memory();
+        let walk = world.command("find".as_ref()).arg(&at).args(["-printf", "%s"]).output().unwrap();
+        assert!(walk.status.success());
+        assert!(nodes() > count, "{} nodes", nodes());
+        println!("{} nodes, {} bytes each", nodes(), memory().saturating_sub(empty) / nodes());
+        // A remount drops what is not in use of this mount alone (fs/super.c, reconfigure_super).
+        rustix::mount::mount_remount(
+            &at,
+            rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV,
+            c"" as &CStr,
+        )
+        .unwrap();
+        until("the kernel forgets", || nodes() < 10);
+        after.push(memory());
+    }
+    println!("{} bytes after the first, {} after the second", after[0], after[1]);
+    assert!(after[1] < after[0] + after[0] / 4, "memory grows: {after:?}");
+}
