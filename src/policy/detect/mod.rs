@@ -116,22 +116,23 @@ impl Detector {
         let (Some(engine), Some(known_rule)) = (&self.engine, self.known_rule) else {
             return vec![Span { start: 0, len: content.len() as u64, rule: RuleId(u32::MAX) }];
         };
-        let config = formats.is_some();
-        let all = |text: &[u8]| {
-            let mut spans = engine.spans(text, config);
-            let values = known.map(|k| k.find(text)).unwrap_or_default();
-            spans.extend(values.into_iter().map(|v| span_of(v, known_rule)));
+        let narrow = wide::narrow(content);
+        let by_rule = |text: &[u8], read: Option<Formats>| {
+            let mut spans = engine.spans(text, formats.is_some());
+            spans.extend(read.map(|f| self.formats.spans(f, text, false)).unwrap_or_default());
             spans
         };
-        let read = |text: &[u8]| formats.map(|f| self.formats.spans(f, text, false)).unwrap_or_default();
-        let mut spans = all(content);
-        match wide::narrow(content) {
-            Some(narrow) => {
-                spans.extend(all(&narrow).into_iter().map(wide::widen));
-                spans.extend(read(&narrow).into_iter().map(wide::widen));
-            }
-            None => spans.extend(read(content)),
+        let by_value = |text: &[u8]| -> Vec<Span> {
+            let found = known.map(|k| k.find(text)).unwrap_or_default();
+            found.into_iter().map(|value| span_of(value, known_rule)).collect()
+        };
+        let mut spans = by_rule(content, formats.filter(|_| narrow.is_none()));
+        if let Some(narrow) = &narrow {
+            spans.extend(by_rule(narrow, formats).into_iter().map(wide::widen));
+            spans.extend(by_value(narrow).into_iter().map(wide::widen));
         }
+        // Last, so that of two spans alike the rule that says more is named.
+        spans.extend(by_value(content));
         normal(spans)
     }
 
@@ -144,7 +145,8 @@ impl Detector {
             let range = usize::try_from(span.start).ok().zip(usize::try_from(span.start + span.len).ok());
             range.and_then(|(from, to)| text.get(from..to))
         };
-        for value in self.scan(Some(Format::Text.into()), text, None).iter().filter_map(value) {
+        let tokens = self.engine.iter().flat_map(|engine| normal(engine.spans(text, true)));
+        for value in tokens.filter_map(|span| value(&span)) {
             known.insert(value);
         }
         for span in self.formats.spans(format.into(), text, hidden) {
@@ -167,7 +169,7 @@ fn span_of(range: std::ops::Range<usize>, rule: RuleId) -> Span {
     Span { start: range.start as u64, len: range.len() as u64, rule }
 }
 
-/// Sorted, overlapping spans merged; the longer one's rule stands for both.
+/// Sorted, overlapping spans merged; the longer one's rule stands for both, of two alike the first one's.
 pub(super) fn normal(mut spans: Vec<Span>) -> Vec<Span> {
     spans.sort_by_key(|s| (s.start, std::cmp::Reverse(s.len)));
     let mut out: Vec<Span> = Vec::with_capacity(spans.len());

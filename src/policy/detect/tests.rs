@@ -134,3 +134,20 @@ fn wide_text_is_searched() {
         assert!(covers(&policy.scan(&plain(), &bytes, None), &secret));
     }
 }
+
+/// A file's own values, learnt, must not spread over the marks around them.
+#[test]
+fn what_is_learnt_from_a_file_is_what_its_format_finds() {
+    let policy = Policy::builtin();
+    let text = b"[db]\npassword = \"\"\"x7Kq2\nvTz9LmW4pRb8YcN\"\"\"\n";
+    let path = crate::path::RelPath::parse("config.toml").unwrap();
+    let verdict = policy.path(&path, crate::policy::Kind::File);
+    let mut values = KnownValues::new();
+    policy.learn(&path, &verdict, text, &mut values);
+    assert_eq!(values.len(), 1);
+    for known in [None, Some(&values.build())] {
+        let spans = policy.scan(&verdict, text, known);
+        let found: Vec<_> = spans.iter().map(|s| (s.start, s.len, &*policy.rule(s.rule).id)).collect();
+        assert_eq!(found, [(19, 21, "key-password")]);
+    }
+}
