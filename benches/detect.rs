@@ -16,7 +16,7 @@ use scrubfs::policy::{PathAction, PathVerdict, Policy, Sample};
 const CORPUS: usize = 48 << 20;
 
 /// How much is made up for each slow input.
-const SLOW: usize = 1 << 20;
+const SLOW: usize = 128 << 10;
 
 const PLAIN: PathVerdict = PathVerdict { action: PathAction::Plain, rule: None };
 
@@ -159,7 +159,7 @@ fn slow(policy: &Policy) {
         }
     }
     worst.sort_by(|a, b| a.0.total_cmp(&b.0));
-    println!("made to be slow: {} inputs of {} MB; the slowest are", worst.len(), SLOW >> 20);
+    println!("made to be slow: {} inputs of {} KB; the slowest are", worst.len(), SLOW >> 10);
     for (rate, rule, how) in worst.iter().take(12) {
         println!("  {rate:>8.0} MB/s {rule}: {how}");
     }

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 mod files;
 mod helper;
 mod home;
+mod leaks;
 mod live;
 mod mounts;
 mod runs;
@@ -52,6 +53,7 @@ const TESTS: &[Test] = &[
     ("signals", runs::signals),
     ("a_person_at_a_terminal", runs::a_person_at_a_terminal),
     ("exposing", runs::exposing),
+    ("nothing_leaks", leaks::nothing_leaks),
     ("several_workspaces", runs::several_workspaces),
     ("an_agent_keeps_its_own", home::an_agent_keeps_its_own),
     ("credentials_that_appear_later", home::credentials_that_appear_later),

@@ -53,6 +53,11 @@ impl World {
         }
     }
 
+    /// The user's number.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
     /// A path in the world.
     pub fn path(&self, sub: &str) -> PathBuf {
         self.dir.path().join(sub)
