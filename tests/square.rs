@@ -43,7 +43,7 @@ fn op() -> impl Strategy<Value = Op> {
 fn entries(view: &View, dir: NodeId) -> Vec<Name> {
     let mut names = Vec::new();
     view.read_dir(dir, 0, |line| {
-        names.extend(Name::new(&line.name));
+        names.extend(Name::new(line.name));
         true
     })
     .unwrap();

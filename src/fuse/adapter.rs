@@ -317,7 +317,7 @@ impl Filesystem for Adapter {
 
     fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         let read = self.view.read_dir(ino.0, offset, |line| {
-            !reply.add(INodeNo(line.ino), line.position, kind(line.kind), OsStr::from_bytes(&line.name))
+            !reply.add(INodeNo(line.ino), line.position, kind(line.kind), OsStr::from_bytes(line.name))
         });
         match read {
             Ok(()) => reply.ok(),
@@ -343,14 +343,7 @@ impl Filesystem for Adapter {
             if entry.is_none() {
                 (attr.ino, attr.kind) = (INodeNo(line.ino), kind(line.kind));
             }
-            !reply.add(
-                INodeNo(node),
-                line.position,
-                OsStr::from_bytes(&line.name),
-                &ttl,
-                &attr,
-                Generation(0),
-            )
+            !reply.add(INodeNo(node), line.position, OsStr::from_bytes(line.name), &ttl, &attr, Generation(0))
         });
         match read {
             Ok(()) => reply.ok(),

@@ -258,9 +258,9 @@ impl Content {
         if !self.quiet {
             return self.read_anew(judge, file, offset, len);
         }
-        let mut buf = vec![0; len];
-        let got = read_full(file, &mut buf, offset)?;
-        buf.truncate(got);
+        // Up to the size that is known: the end of the file need not be found by another call.
+        let left = usize::try_from(self.stamp.size.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut buf = sys::read_up_to(file, offset, len.min(left)).map_err(Undecided::Unreadable)?;
         match &self.masks {
             Known::Whole(masks) => masks.overlay(offset, &mut buf),
             Known::Blocks(blocks) => self.mask_blocks(judge, file, blocks, offset, &mut buf)?,

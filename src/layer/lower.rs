@@ -94,6 +94,15 @@ impl LowerDir {
         sys::list_dir(sys::open_list(self.root.as_fd(), path)?)
     }
 
+    /// As [`LowerDir::open_list`], of an entry of a directory of lower that is open.
+    ///
+    /// # Errors
+    /// The errno of openat(2); `ENOTDIR` for anything but a directory, links included.
+    pub fn open_list_at(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<LowerList> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rfs::openat(dir, name, flags, Mode::empty()).map(LowerList)
+    }
+
     /// Opens a directory once, to list it and to stat many of its entries.
     ///
     /// # Errors
@@ -140,18 +149,17 @@ impl LowerList {
         sys::stat_at(self.0.as_fd(), name)
     }
 
-    /// The directory as a place to look up from, on its own.
-    ///
-    /// # Errors
-    /// The errno of dup.
-    pub fn duplicate(&self) -> Result<OwnedFd> {
-        rustix::io::fcntl_dupfd_cloexec(&self.0, 0)
-    }
-
     /// The descriptor, for a watch.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// The directory, as a place to look up from.
+impl From<LowerList> for OwnedFd {
+    fn from(list: LowerList) -> Self {
+        list.0
     }
 }
 

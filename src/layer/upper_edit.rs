@@ -2,7 +2,7 @@
 //! before or after it; what it moved aside lies in `work/` and is deleted from there.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{self as rfs, AtFlags, Mode, OFlags, RenameFlags, XattrFlags};
 
@@ -52,6 +52,32 @@ impl UpperDir {
     pub fn create_at(&self, dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         rfs::openat(dir, name, flags, Mode::from_raw_mode(mode & 0o7777)).map(File::from)
+    }
+
+    /// Makes a directory at a free name of an open directory of upper.
+    ///
+    /// # Errors
+    /// The errno of mkdirat(2) or openat(2); `EEXIST` if anything, also a whiteout, is there.
+    pub fn create_dir_at(&self, dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> Result<OwnedFd> {
+        rfs::mkdirat(dir, name, Mode::from_raw_mode(mode & 0o7777))?;
+        sys::open_path_at(dir, name)
+    }
+
+    /// Makes a symbolic link at a free name of an open directory of upper.
+    ///
+    /// # Errors
+    /// The errno of symlinkat(2) or openat(2); `EEXIST` if anything, also a whiteout, is there.
+    pub fn create_link_at(&self, dir: BorrowedFd<'_>, name: &[u8], target: &[u8]) -> Result<OwnedFd> {
+        rfs::symlinkat(target, dir, name)?;
+        sys::open_path_at(dir, name)
+    }
+
+    /// Removes a directory of upper that holds nothing, not even a whiteout.
+    ///
+    /// # Errors
+    /// `ENOTEMPTY`; the errno of unlinkat(2).
+    pub fn remove_empty_dir_at(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+        rfs::unlinkat(dir, name, AtFlags::REMOVEDIR)
     }
 
     /// Puts a whiteout at `path`, in place of whatever upper has there.

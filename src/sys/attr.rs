@@ -141,7 +141,12 @@ impl From<&Statx> for Stat {
 /// # Errors
 /// The errno of chmod(2).
 pub fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
-    rfs::chmod(proc_path(fd), Mode::from_raw_mode(mode & 0o7777))
+    let mode = Mode::from_raw_mode(mode & 0o7777);
+    match rfs::fchmod(fd, mode) {
+        // A descriptor that only refers to the object.
+        Err(Errno::BADF) => rfs::chmod(proc_path(fd), mode),
+        other => other,
+    }
 }
 
 /// Taken while a mode is changed for a moment, so that nobody takes that mode for the object's own.

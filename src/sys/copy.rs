@@ -87,6 +87,24 @@ pub fn read_full(file: &File, buf: &mut [u8], at: u64) -> Result<usize> {
     Ok(got)
 }
 
+/// Up to `len` bytes from an offset on, as far as the file goes, in memory that is not cleared first.
+///
+/// # Errors
+/// The errno of pread(2).
+pub fn read_up_to(file: &File, at: u64, len: usize) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(len);
+    while bytes.len() < len {
+        let from = at + bytes.len() as u64;
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut bytes), from) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
 fn copy_by_hand(from: &File, to: &File, at: &mut u64, end: u64) -> Result<()> {
     let mut buf = vec![0; 256 << 10];
     while *at < end {

@@ -2,14 +2,15 @@
 //! has a directory of that name, shown or hidden, the new one is opaque. A hidden name is free: what the agent makes there is
 //! its own.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::fs::File;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use super::node::Node;
+use super::node::{Backing, Made, Node, upper_number};
 use super::{Entry, Exclusive, NodeId, Notice, View, copy_up::io_errno};
 use crate::layer::{Origin, Staged, Stamp, UpperEntry, mark_opaque};
 use crate::path::{Name, RelPath};
-use crate::sys::{self, Errno, FileType, Result};
+use crate::sys::{self, Errno, FileType, Result, Stat};
 
 /// Who makes an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,9 @@ impl View {
     pub fn create(&self, parent: NodeId, name: &Name, new: NewNode<'_>, caller: Caller) -> Result<Entry> {
         let ns = self.exclusive()?;
         let parent = self.dir_node(parent)?;
+        if let Some(entry) = self.create_in_place(&parent, name, new, caller)? {
+            return Ok(entry);
+        }
         let path = self.free_path(&ns, &parent, name)?;
         let opaque = matches!(new, NewNode::Dir(_)) && self.covers_lower_dir(&parent, &path)?;
         let dir = self.own_dir(&parent)?;
@@ -61,16 +65,84 @@ impl View {
         self.entered(&parent, name)
     }
 
-    /// The hot path: a file where upper has nothing is made in its place and stays open.
+    /// The hot path: where lower has nothing, an object is made in its place with as few calls as that takes. `None` where the name is
+    /// taken, be it by a whiteout, and for what is staged first.
+    fn create_in_place(
+        &self,
+        parent: &Arc<Node>,
+        name: &Name,
+        new: NewNode<'_>,
+        caller: Caller,
+    ) -> Result<Option<Entry>> {
+        if parent.is_unlinked() || !parent.is_upper() || parent.lower().is_some() {
+            return Ok(None);
+        }
+        let dir = self.own_dir(parent)?;
+        let made = match new {
+            NewNode::File(mode) => {
+                self.upper.create_at(dir.as_fd(), name.as_bytes(), mode).map(OwnedFd::from)
+            }
+            NewNode::Dir(mode) => self.upper.create_dir_at(dir.as_fd(), name.as_bytes(), mode),
+            NewNode::Symlink(target) => self.upper.create_link_at(dir.as_fd(), name.as_bytes(), target),
+            NewNode::Special(..) => return Ok(None),
+        };
+        let object = match made {
+            Err(Errno::EXIST) => return Ok(None),
+            other => other?,
+        };
+        match self.dress_in_place(dir.as_fd(), object.as_fd(), new, caller) {
+            Ok(stat) => Ok(Some(self.enter_new(parent, name, object, stat))),
+            Err(errno) => {
+                self.upper.remove_at(dir.as_fd(), name.as_bytes())?;
+                Err(errno)
+            }
+        }
+    }
+
+    /// As [`View::dress`], where the kernel has set all that it could; returns the attributes.
+    fn dress_in_place(
+        &self,
+        dir: BorrowedFd<'_>,
+        object: BorrowedFd<'_>,
+        new: NewNode<'_>,
+        caller: Caller,
+    ) -> Result<Stat> {
+        let stat = sys::stat_fd(object)?;
+        let owned = !self.upper.is_privileged() || (stat.uid, stat.gid) == (caller.uid, caller.gid);
+        // The mode is what was asked for, save for a directory's setgid bit, which is the parent's.
+        let as_asked = match new {
+            NewNode::File(mode) | NewNode::Special(_, mode, _) => stat.permissions() == mode & 0o7777,
+            NewNode::Dir(mode) => stat.permissions() & !0o2000 == mode & 0o5777,
+            NewNode::Symlink(_) => true,
+        };
+        if owned && as_asked {
+            return Ok(stat);
+        }
+        self.dress(dir, object, new, caller)?;
+        sys::stat_fd(object)
+    }
+
+    /// The node of an object that was made just now, so that nobody else knows it and lower has nothing there.
+    fn enter_new(&self, parent: &Arc<Node>, name: &Name, object: OwnedFd, mut stat: Stat) -> Entry {
+        parent.entries_changed();
+        let made = Made { backing: Backing::upper(&stat), born: stat.btime, upper: true, lower: None };
+        let wanted = upper_number(stat.ino, self.same_device);
+        let node = self.table.enter(made, stat.file_type(), wanted, (parent, name));
+        if stat.is_file() {
+            self.files.keep(node.id, true, File::from(object));
+        } else if stat.is_dir() {
+            self.dirs.keep(node.id, true, object);
+        }
+        stat.ino = node.id;
+        Entry { id: node.id, stat }
+    }
+
+    /// A file where upper has nothing, beside what lower has.
     fn create_file(&self, parent: &Arc<Node>, name: &Name, mode: u32, caller: Caller) -> Result<Entry> {
         let dir = self.own_dir(parent)?;
         let file = self.upper.create_at(dir.as_fd(), name.as_bytes(), mode)?;
-        if self.upper.is_privileged() {
-            self.dress(dir.as_fd(), file.as_fd(), NewNode::File(mode), caller)?;
-        }
-        let entry = self.entered(parent, name)?;
-        self.files.keep(entry.id, true, file);
-        Ok(entry)
+        let stat = self.dress_in_place(dir.as_fd(), file.as_fd(), NewNode::File(mode), caller)?;
+        Ok(self.enter_new(parent, name, file.into(), stat))
     }
 
     fn stage(&self, new: NewNode<'_>) -> Result<Staged> {

@@ -2,7 +2,7 @@
 //! and go and between any two readers, and nothing has to be remembered: the copy kept of a large listing is only for speed.
 
 use std::collections::{HashMap, HashSet};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::node::Node;
 use super::resolve::{Found, found};
 use super::{Entry, NodeId, ROOT, View};
-use crate::layer::UpperEntry;
+use crate::layer::{LowerList, UpperEntry};
 use crate::path::{Name, RelPath};
 use crate::sys::{self, Errno, FileType, Result};
 
@@ -26,11 +26,11 @@ const KEPT_MAX: usize = 64;
 
 /// One line of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DirEntry {
+pub struct DirEntry<'a> {
     /// Where reading goes on after it.
     pub position: DirPosition,
     /// `.`, `..` or a name.
-    pub name: Vec<u8>,
+    pub name: &'a [u8],
     /// Its inode number as far as a listing tells it.
     pub ino: u64,
     /// Its type.
@@ -88,7 +88,7 @@ impl View {
         &self,
         id: NodeId,
         from: DirPosition,
-        mut take: impl FnMut(&DirEntry) -> bool,
+        mut take: impl FnMut(&DirEntry<'_>) -> bool,
     ) -> Result<()> {
         let _ns = self.ns.read();
         let node = self.dir_node(id)?;
@@ -101,7 +101,7 @@ impl View {
                 Some(known) => known.id,
                 None => self.number(&node, &item.name, &item.found)?,
             };
-            let name = item.name.as_bytes().to_vec();
+            let name = item.name.as_bytes();
             if !take(&DirEntry { position: item.position, name, ino, kind: stat.file_type() }) {
                 break;
             }
@@ -117,7 +117,7 @@ impl View {
         &self,
         id: NodeId,
         from: DirPosition,
-        mut take: impl FnMut(&DirEntry, Option<&Entry>) -> bool,
+        mut take: impl FnMut(&DirEntry<'_>, Option<&Entry>) -> bool,
     ) -> Result<()> {
         let _ns = self.ns.read();
         let node = self.dir_node(id)?;
@@ -130,7 +130,7 @@ impl View {
             let found = if fresh { Some(item.found) } else { self.resolve(&node, &item.name)? };
             let Some(found) = found else { continue };
             let entry = self.enter(&node, &item.name, &found)?;
-            let name = item.name.as_bytes().to_vec();
+            let name = item.name.as_bytes();
             let line =
                 DirEntry { position: item.position, name, ino: entry.id, kind: found.stat()?.file_type() };
             if !take(&line, Some(&entry)) {
@@ -145,11 +145,10 @@ impl View {
         &self,
         node: &Arc<Node>,
         from: DirPosition,
-        mut take: impl FnMut(&DirEntry) -> bool,
+        mut take: impl FnMut(&DirEntry<'_>) -> bool,
     ) -> Result<bool> {
         let parent = node.first_name().map_or(ROOT, |(parent, _)| parent.id);
-        let line =
-            |position, name: &[u8], ino| DirEntry { position, name: name.to_vec(), ino, kind: FileType::Dir };
+        let line = |position, name, ino| DirEntry { position, name, ino, kind: FileType::Dir };
         let dot = from >= DOT || take(&line(DOT, b".", node.id));
         Ok(dot && (from >= DOT_DOT || take(&line(DOT_DOT, b"..", parent))))
     }
@@ -180,7 +179,6 @@ impl View {
     /// All entries of a directory, sorted by position.
     fn merge(&self, node: &Arc<Node>) -> Result<Vec<Item>> {
         let path = node.path()?;
-        self.watch.directory(self, node);
         let mut items = Vec::new();
         let decided =
             if node.is_upper() { self.merge_upper(node, &path, &mut items)? } else { HashSet::new() };
@@ -231,24 +229,27 @@ impl View {
         decided: &HashSet<Box<[u8]>>,
         items: &mut Vec<Item>,
     ) -> Result<()> {
-        let list = match self.lower().open_list(path) {
+        let since = self.dirs.since(false);
+        let list = match self.open_lower(node, path) {
             // Removed on the host while upper has a directory there.
             Err(errno) if sys::is_absent(errno) => return Ok(()),
             other => other?,
         };
         // Watched before it is read: what changes in between is told, not missed.
         self.watch.open_directory(node, &list);
-        if self.watch.is_complete() && self.dirs.get(node.id, false).is_none() {
-            self.dirs.keep(node.id, false, list.duplicate()?);
-        }
-        let entries = list.entries()?;
+        let dir = OwnedFd::from(list);
+        let list = match self.watch.is_complete() {
+            true => self.dirs.keep_since(since, node.id, dir),
+            false => Arc::new(dir),
+        };
+        let entries = sys::list_dir(list.as_fd())?;
         self.judge.saw_listing(path, &entries);
         for entry in entries {
             if decided.contains(&entry.name) {
                 continue;
             }
             let name = Name::new(&entry.name).map_err(|_| Errno::INVAL)?;
-            let stat = match list.stat(&entry.name) {
+            let stat = match sys::stat_at(list.as_fd(), &entry.name) {
                 // Removed on the host since it was listed.
                 Err(Errno::NOENT) => continue,
                 other => other?,
@@ -258,5 +259,15 @@ impl View {
             items.push(Item { position: self.listings.position(&entry.name), name, found });
         }
         Ok(())
+    }
+
+    /// The lower directory of a node for listing, through its parent's descriptor where that is at hand.
+    fn open_lower(&self, node: &Arc<Node>, path: &RelPath) -> Result<LowerList> {
+        let kept =
+            node.first_name().and_then(|(parent, name)| Some((self.dirs.get(parent.id, false)?, name)));
+        match kept {
+            Some((dir, name)) => self.lower().open_list_at(dir.as_fd(), name.as_bytes()),
+            None => self.lower().open_list(path),
+        }
     }
 }

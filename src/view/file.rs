@@ -26,12 +26,12 @@ impl View {
     pub fn read(&self, id: NodeId, offset: u64, len: usize) -> Result<Vec<u8>> {
         let node = self.file_node(id)?;
         if node.is_upper() {
-            return read_at(&*self.upper_file(&node)?, offset, len);
+            return sys::read_up_to(&*self.upper_file(&node)?, offset, len);
         }
         for _ in 0..TRIES {
             let (file, stat, verdict) = match self.lower_file(&node, offset > 0) {
                 // Copied up or replaced in between.
-                Err(Errno::AGAIN) => return read_at(&*self.upper_file(&node)?, offset, len),
+                Err(Errno::AGAIN) => return sys::read_up_to(&*self.upper_file(&node)?, offset, len),
                 other => other?,
             };
             match self.judge.read(&verdict, (&file, &stat), offset, len) {
@@ -221,13 +221,6 @@ impl View {
         })?;
         Ok(copied as u64)
     }
-}
-
-fn read_at(file: &File, offset: u64, len: usize) -> Result<Vec<u8>> {
-    let mut buf = vec![0; len];
-    let got = sys::read_full(file, &mut buf, offset)?;
-    buf.truncate(got);
-    Ok(buf)
 }
 
 /// Clears setuid, and setgid where the group may execute (inode(7)), after content changed.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::NodeId;
+use super::node::ByNumber;
 
 /// A bounded set of open things.
 #[derive(Debug)]
@@ -17,13 +18,22 @@ pub(super) struct Kept<T> {
 
 #[derive(Debug)]
 struct State<T> {
-    items: HashMap<(NodeId, bool), (Arc<T>, u64)>,
+    items: HashMap<(NodeId, bool), (Arc<T>, u64), ByNumber>,
     clock: u64,
+    /// How often each layer was dropped: lower, upper.
+    drops: [u64; 2],
+}
+
+/// When something was begun, as far as the dropping of a layer is concerned.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Since {
+    upper: bool,
+    drops: u64,
 }
 
 impl<T> Kept<T> {
     pub(super) fn new(most: usize) -> Self {
-        Self { most, state: Mutex::new(State { items: HashMap::new(), clock: 0 }) }
+        Self { most, state: Mutex::new(State { items: HashMap::default(), clock: 0, drops: [0; 2] }) }
     }
 
     pub(super) fn get(&self, id: NodeId, upper: bool) -> Option<Arc<T>> {
@@ -50,6 +60,21 @@ impl<T> Kept<T> {
         item
     }
 
+    /// To be asked for before something is opened that [`Kept::keep_since`] is to keep.
+    pub(super) fn since(&self, upper: bool) -> Since {
+        Since { upper, drops: self.state.lock().drops[usize::from(upper)] }
+    }
+
+    /// As [`Kept::keep`], unless the layer was dropped since: what was opened before may be somewhere else by now.
+    pub(super) fn keep_since(&self, since: Since, id: NodeId, item: T) -> Arc<T> {
+        let kept = self.keep(id, since.upper, item);
+        let mut state = self.state.lock();
+        if state.drops[usize::from(since.upper)] != since.drops {
+            state.items.remove(&(id, since.upper));
+        }
+        kept
+    }
+
     pub(super) fn drop_node(&self, id: NodeId) {
         let mut state = self.state.lock();
         state.items.remove(&(id, false));
@@ -58,6 +83,8 @@ impl<T> Kept<T> {
 
     /// Closes all of one layer.
     pub(super) fn drop_layer(&self, upper: bool) {
-        self.state.lock().items.retain(|(_, of_upper), _| *of_upper != upper);
+        let mut state = self.state.lock();
+        state.drops[usize::from(upper)] += 1;
+        state.items.retain(|(_, of_upper), _| *of_upper != upper);
     }
 }

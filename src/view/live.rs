@@ -9,7 +9,7 @@ use std::thread;
 
 use parking_lot::Mutex;
 
-use super::node::{Backing, Made, Node};
+use super::node::{Backing, ByNumber, Made, Node};
 use super::{NodeId, Notice, ROOT, View};
 use crate::layer::{Event, LowerList, Watcher};
 use crate::path::Name;
@@ -29,10 +29,10 @@ pub(super) struct Watch {
 
 #[derive(Debug, Default)]
 struct Watched {
-    by_watch: HashMap<i32, NodeId>,
-    by_node: HashMap<NodeId, i32>,
+    by_watch: HashMap<i32, NodeId, ByNumber>,
+    by_node: HashMap<NodeId, i32, ByNumber>,
     /// Directories that the user may not read. All in them is hidden, so there is nothing to notice until that changes.
-    closed: HashSet<NodeId>,
+    closed: HashSet<NodeId, ByNumber>,
 }
 
 impl Watch {
@@ -59,11 +59,12 @@ impl Watch {
     /// Watches the lower directory of a node, once.
     pub(super) fn directory(&self, view: &View, node: &Arc<Node>) {
         if self.wants(node) {
+            let since = view.dirs.since(false);
             match node.path().and_then(|path| view.lower().open_list(&path)) {
                 Ok(list) => {
                     self.open_directory(node, &list);
-                    if let Some(dir) = list.duplicate().ok().filter(|_| self.is_complete()) {
-                        view.dirs.keep(node.id, false, dir);
+                    if self.is_complete() {
+                        view.dirs.keep_since(since, node.id, list.into());
                     }
                 }
                 // Removed on the host: the lookup that follows says so.

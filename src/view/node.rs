@@ -3,7 +3,7 @@
 //! nodes, so renaming a directory renames all beneath it. One node costs about 300 bytes and its name.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash as _, Hasher};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -128,24 +128,23 @@ impl Node {
         if self.id == ROOT {
             return Ok(RelPath::root());
         }
-        let mut names: Vec<Name> = Vec::new();
-        let mut next = self.first_name();
-        loop {
-            let Some((parent, name)) = next else { return Err(Errno::NOENT) };
-            names.push(name);
-            if parent.id == ROOT {
-                break;
-            }
-            next = parent.first_name();
+        // From the last name to the first, each backwards, and turned round as a whole in the end.
+        let mut path = Vec::with_capacity(96);
+        let mut next = self.step_up(&mut path)?;
+        while next.id != ROOT {
+            path.push(b'/');
+            next = next.step_up(&mut path)?;
         }
-        let mut path = Vec::with_capacity(names.iter().map(|n| n.as_bytes().len() + 1).sum());
-        for name in names.iter().rev() {
-            if !path.is_empty() {
-                path.push(b'/');
-            }
-            path.extend_from_slice(name.as_bytes());
-        }
+        path.reverse();
         RelPath::parse(path).map_err(|_| Errno::INVAL)
+    }
+
+    /// Adds the node's name backwards, and returns the directory that it is in.
+    fn step_up(&self, backwards: &mut Vec<u8>) -> Result<Arc<Self>> {
+        let state = self.state.lock();
+        let (parent, name) = state.names.first().ok_or(Errno::NOENT)?;
+        backwards.extend(name.as_bytes().iter().rev());
+        Ok(Arc::clone(parent))
     }
 
     pub(super) fn first_name(&self) -> Option<(Arc<Self>, Name)> {
@@ -268,21 +267,53 @@ pub(super) struct Made {
     pub(super) lower: Option<PathVerdict>,
 }
 
+/// For maps by inode number: file systems give them out, an attacker cannot choose many that collide.
+pub(super) type ByNumber = BuildHasherDefault<NumberHasher>;
+
+/// Mixes a few numbers, a multiplication each.
+#[derive(Debug, Default)]
+pub(super) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_u8(&mut self, number: u8) {
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_i32(&mut self, number: i32) {
+        self.write_u64(u64::from(number.cast_unsigned()));
+    }
+
+    fn finish(&self) -> u64 {
+        // The product mixes upwards only, and the table takes its place from the lowest bits.
+        self.0.rotate_left(32)
+    }
+}
+
 /// All nodes that the kernel knows.
 #[derive(Debug)]
 pub(super) struct Table(Mutex<Tables>);
 
 #[derive(Debug)]
 struct Tables {
-    by_id: HashMap<NodeId, Arc<Node>>,
-    by_backing: HashMap<Backing, NodeId>,
+    by_id: HashMap<NodeId, Arc<Node>, ByNumber>,
+    by_backing: HashMap<Backing, NodeId, ByNumber>,
     next_made_up: u64,
 }
 
 impl Table {
     pub(super) fn new(root: Node) -> Self {
-        let by_id = HashMap::from([(ROOT, Arc::new(root))]);
-        Self(Mutex::new(Tables { by_id, by_backing: HashMap::new(), next_made_up: MADE_UP }))
+        let by_id = HashMap::from_iter([(ROOT, Arc::new(root))]);
+        Self(Mutex::new(Tables { by_id, by_backing: HashMap::default(), next_made_up: MADE_UP }))
     }
 
     pub(super) fn get(&self, id: NodeId) -> Option<Arc<Node>> {

@@ -37,6 +37,9 @@ impl View {
         if !found.stat()?.is_dir() {
             return Err(Errno::NOTDIR);
         }
+        if self.remove_upper_dir(&parent, name, &found)? {
+            return Ok(());
+        }
         let path = parent.path()?.join(name);
         if !self.is_empty(&path, &found)? {
             return Err(Errno::NOTEMPTY);
@@ -44,11 +47,27 @@ impl View {
         self.take_away(&ns, &parent, name, &found)
     }
 
+    /// The hot path: an empty directory where lower has nothing. Whether it was one; if not, nothing was done.
+    fn remove_upper_dir(&self, parent: &Arc<Node>, name: &Name, found: &Found) -> Result<bool> {
+        if found.upper.is_none() || found.lower.is_some() || parent.lower().is_some() {
+            return Ok(false);
+        }
+        let leaving = self.before_loss(parent, name, found)?;
+        match self.upper.remove_empty_dir_at(self.own_dir(parent)?.as_fd(), name.as_bytes()) {
+            // What it holds may be whiteouts alone.
+            Err(Errno::NOTEMPTY) => return Ok(false),
+            other => other?,
+        }
+        self.after_loss(parent, name, leaving);
+        Ok(true)
+    }
+
     fn take_away(&self, ns: &Exclusive<'_>, parent: &Arc<Node>, name: &Name, found: &Found) -> Result<()> {
         let path = parent.path()?.join(name);
-        let below = self.shown_lower(parent, &path)?;
+        // What is not upper's was looked at in lower just now.
+        let below = found.upper.is_none() || self.shown_lower(parent, &path)?.is_some();
         let leaving = self.before_loss(parent, name, found)?;
-        if below.is_some() {
+        if below {
             self.record_base(parent, &path)?;
             self.copy_up_dir(ns, parent)?;
             self.upper.whiteout(&path)?;

@@ -128,7 +128,12 @@ impl View {
     pub(super) fn enter(&self, parent: &Arc<Node>, name: &Name, found: &Found) -> Result<Entry> {
         let stat = found.stat()?;
         let made = found.made()?;
-        let node = match self.table.enter_known(&made, stat.file_type(), (parent, name)) {
+        let known = match made.upper {
+            // The number costs a look at the object.
+            true => self.table.enter_known(&made, stat.file_type(), (parent, name)),
+            false => None,
+        };
+        let node = match known {
             Some(node) => node,
             None => {
                 let wanted = self.number(parent, name, found)?;
@@ -230,11 +235,7 @@ impl View {
             return Ok(stat);
         }
         let upper = node.is_upper();
-        let stat = match (upper, self.dirs.get(node.id, true)) {
-            (true, Some(dir)) => sys::stat_fd(dir.as_fd())?,
-            (true, None) => self.upper_stat(&node.path()?)?,
-            (false, _) => self.lower().stat(&node.path()?)?,
-        };
+        let stat = if upper { self.stat_upper(node)? } else { self.stat_lower(node)? };
         let backing = if upper { Backing::upper(&stat) } else { Backing::lower(&stat) };
         if backing != node.backing() || stat.file_type() != node.kind {
             return Err(Errno::STALE);
@@ -253,6 +254,29 @@ impl View {
         }
         (stat.ino, stat.nlink) = (lower.ino, 1);
         Ok(stat)
+    }
+
+    fn stat_upper(&self, node: &Arc<Node>) -> Result<Stat> {
+        if node.is_dir() {
+            return match self.dirs.get(node.id, true) {
+                Some(dir) => sys::stat_fd(dir.as_fd()),
+                None => self.upper_stat(&node.path()?),
+            };
+        }
+        if let Some(file) = self.files.get(node.id, true) {
+            return sys::stat_fd(file.as_fd());
+        }
+        let (parent, name) = node.first_name().ok_or(Errno::NOENT)?;
+        // A whiteout there is another object than the node's, and is noticed by that.
+        sys::stat_at(self.own_dir(&parent)?.as_fd(), name.as_bytes())
+    }
+
+    fn stat_lower(&self, node: &Arc<Node>) -> Result<Stat> {
+        let (parent, name) = node.first_name().ok_or(Errno::NOENT)?;
+        match self.dirs.get(parent.id, false) {
+            Some(dir) => sys::stat_at(dir.as_fd(), name.as_bytes()),
+            None => self.lower().stat(&node.path()?),
+        }
     }
 
     pub(super) fn upper_stat(&self, path: &RelPath) -> Result<Stat> {

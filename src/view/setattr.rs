@@ -1,7 +1,7 @@
 //! Changing attributes: mode, owner, size, times. Every change makes the object upper's first; truncation copies no more than
 //! what is left.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -50,12 +50,32 @@ impl View {
         }
         let rest = SetAttr { size: None, keep_setid: false, ..*set };
         if rest != SetAttr::default() {
-            let ns = self.exclusive()?;
-            self.copy_up(&ns, &node, None)?;
-            let fd = self.attribute_fd(&node)?;
-            change(&fd, &rest)?;
+            return self.change(&node, &rest);
         }
         self.getattr(id)
+    }
+
+    fn change(&self, node: &Arc<Node>, set: &SetAttr) -> Result<Stat> {
+        if self.read_only {
+            return Err(Errno::ROFS);
+        }
+        // Only what moves an object between the layers needs the namespace for itself.
+        let shared = self.ns.read();
+        if node.is_upper() {
+            return self.change_upper(node, set);
+        }
+        drop(shared);
+        let ns = self.exclusive()?;
+        self.copy_up(&ns, node, None)?;
+        self.change_upper(node, set)
+    }
+
+    fn change_upper(&self, node: &Arc<Node>, set: &SetAttr) -> Result<Stat> {
+        match self.files.get(node.id, true) {
+            Some(file) => change(file.as_fd(), set)?,
+            None => change(self.attribute_fd(node)?.as_fd(), set)?,
+        }
+        self.stat_node(node)
     }
 
     fn truncate(&self, node: &Arc<Node>, size: u64, keep_setid: bool) -> Result<()> {
@@ -77,26 +97,29 @@ impl View {
                 let held = gone.held.ok_or(Errno::NOENT)?;
                 rustix::io::fcntl_dupfd_cloexec(&*held, 0)
             }
-            None => sys::open_path(self.upper.as_fd(), &node.path()?),
+            None => {
+                let (parent, name) = node.first_name().ok_or(Errno::NOENT)?;
+                sys::open_path_at(self.own_dir(&parent)?.as_fd(), name.as_bytes())
+            }
         }
     }
 }
 
-fn change(fd: &OwnedFd, set: &SetAttr) -> Result<()> {
-    let before = sys::stat_fd(fd.as_fd())?;
+fn change(fd: BorrowedFd<'_>, set: &SetAttr) -> Result<()> {
     if set.uid.is_some() || set.gid.is_some() {
-        sys::set_owner(fd.as_fd(), set.uid, set.gid)?;
+        let before = sys::stat_fd(fd)?;
+        sys::set_owner(fd, set.uid, set.gid)?;
         // chown(2) takes setuid and setgid from an executable file; a privileged daemon has to do it itself.
         let cleared = cleared_setid(before.mode);
         if set.mode.is_none() && before.is_file() {
-            sys::set_mode(fd.as_fd(), cleared)?;
+            sys::set_mode(fd, cleared)?;
         }
     }
     if let Some(mode) = set.mode {
-        sys::set_mode(fd.as_fd(), mode)?;
+        sys::set_mode(fd, mode)?;
     }
     if set.atime.is_some() || set.mtime.is_some() {
-        sys::set_times(fd.as_fd(), set.atime.map(time), set.mtime.map(time))?;
+        sys::set_times(fd, set.atime.map(time), set.mtime.map(time))?;
     }
     Ok(())
 }

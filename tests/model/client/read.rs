@@ -31,15 +31,15 @@ impl Client {
         };
         if plus {
             self.view.read_dir_plus(id, from, |line, entry| {
-                let taken = take(line.position, &line.name);
+                let taken = take(line.position, line.name);
                 if let (true, Some(entry)) = (taken, entry) {
                     assert_eq!((line.ino, line.kind), (entry.id, entry.stat.file_type()));
-                    found.push(((id, line.name.clone()), *entry));
+                    found.push(((id, line.name.to_vec()), *entry));
                 }
                 taken
             })?;
         } else {
-            self.view.read_dir(id, from, |line| take(line.position, &line.name))?;
+            self.view.read_dir(id, from, |line| take(line.position, line.name))?;
         }
         for (at, entry) in found {
             self.entered(at, &entry);
@@ -75,7 +75,7 @@ impl Client {
     fn read_tree(&self, dir: NodeId, prefix: &[u8], all: &mut BTreeMap<Vec<u8>, (u64, Object)>) {
         let mut names = Vec::new();
         let took = self.view.read_dir(dir, 0, |line| {
-            names.push((line.name.clone(), line.kind));
+            names.push((line.name.to_vec(), line.kind));
             true
         });
         took.unwrap();

@@ -1,0 +1,153 @@
+//! Whole commands, in the native directory, in ours and in its peers, interleaved in one run: `cargo bench --bench workloads`.
+//! Numbers of different runs are not to be compared, ratios of one run are. Everything is on: the built-in policy and all content
+//! rules. Peers that are not installed are left out, and the report says so; what was mounted is unmounted, by a record of its own.
+//!
+//! ```text
+//! cargo bench --bench workloads -- [--quick] [--runs N] [--user NAME] [--systems A,B] [--binary FILE]
+//!     [--json FILE] [--markdown FILE] [WORKLOAD…]
+//! ```
+//! `--quick` makes 3 runs instead of 7; `--user` lets another user own the trees and run daemons and commands (needs root);
+//! `--binary` measures another build of ours. A workload is named by a part of its name. On a busy machine,
+//! `chrt --fifo 1` before the program keeps what else runs out of the figures.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints figures")]
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+mod report;
+mod systems;
+mod trees;
+mod work;
+mod worker;
+
+use report::{Report, Row, Sample};
+use systems::{Bench, Mounted, System};
+use work::{Start, WORKLOADS, Workload};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// What the command line asks for.
+struct Options {
+    runs: usize,
+    user: Option<String>,
+    systems: Vec<System>,
+    binary: PathBuf,
+    json: Option<PathBuf>,
+    markdown: Option<PathBuf>,
+    names: Vec<String>,
+}
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|a| a == "--worker") {
+        return worker::run(&args);
+    }
+    if !args.iter().any(|a| a == "--bench") {
+        println!("takes long: only `cargo bench` runs it");
+        return Ok(());
+    }
+    let options = options(args)?;
+    let bench = Bench::new(options.user.as_deref(), options.binary.clone())?;
+    let mut report = Report::new(&bench, options.runs);
+    for workload in WORKLOADS {
+        if !options.names.is_empty() && !options.names.iter().any(|n| workload.name.contains(n.as_str())) {
+            continue;
+        }
+        match measure(&bench, workload, &options) {
+            Ok(rows) => report.add(workload, rows),
+            Err(error) => {
+                eprintln!("{}: left out: {error}", workload.name);
+                report.left_out(workload, &error.to_string());
+            }
+        }
+    }
+    let markdown = report.markdown();
+    println!("{markdown}");
+    write(options.markdown.as_deref(), &markdown)?;
+    write(options.json.as_deref(), &report.json())?;
+    bench.clean_up()
+}
+
+fn write(to: Option<&Path>, text: &str) -> Result<()> {
+    to.map_or(Ok(()), |file| Ok(std::fs::write(file, text)?))
+}
+
+fn options(args: Vec<String>) -> Result<Options> {
+    let mut options = Options {
+        runs: 7,
+        user: None,
+        systems: System::ALL.to_vec(),
+        binary: env!("CARGO_BIN_EXE_scrubfs").into(),
+        json: None,
+        markdown: None,
+        names: Vec::new(),
+    };
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--bench" => {}
+            "--quick" => options.runs = 3,
+            "--runs" => options.runs = value()?.parse()?,
+            "--user" => options.user = Some(value()?),
+            "--systems" => options.systems = System::parse_list(&value()?)?,
+            "--binary" => options.binary = value()?.into(),
+            "--json" => options.json = Some(value()?.into()),
+            "--markdown" => options.markdown = Some(value()?.into()),
+            flag if flag.starts_with('-') => return Err(format!("unknown option {flag}").into()),
+            name => options.names.push(name.to_owned()),
+        }
+    }
+    Ok(options)
+}
+
+/// All runs of one workload in all systems, interleaved: each round goes once through the systems.
+fn measure(bench: &Bench, workload: &Workload, options: &Options) -> Result<Vec<Row>> {
+    workload.need(bench)?;
+    let systems: Vec<System> =
+        options.systems.iter().copied().filter(|s| s.takes_part(workload) && bench.has(*s)).collect();
+    let mut rows: Vec<Row> = systems.iter().map(|s| Row::new(*s)).collect();
+    let mut kept: Vec<Option<Mounted<'_>>> = systems.iter().map(|_| None).collect();
+    // Lower's own pages and directory entries are warm in every case.
+    bench.warm(workload)?;
+    for round in 0..options.runs {
+        for (at, (row, kept)) in rows.iter_mut().zip(&mut kept).enumerate() {
+            let sample = match workload.start {
+                Start::Warm => {
+                    if kept.is_none() {
+                        *kept = Some(Mounted::new(bench, systems[at], workload, round)?);
+                    }
+                    let Some(mounted) = kept.as_ref() else { continue };
+                    if round == 0 {
+                        mounted.settle();
+                        mounted.run(workload)?;
+                    }
+                    mounted.run(workload)?
+                }
+                Start::First | Start::Mount => {
+                    let mounted = Mounted::new(bench, systems[at], workload, round)?;
+                    let sample = match workload.start {
+                        Start::Mount => Sample { wall: mounted.took(), daemon: Duration::ZERO },
+                        Start::Warm | Start::First => mounted.run(workload)?,
+                    };
+                    mounted.end()?;
+                    sample
+                }
+            };
+            eprintln!(
+                "{} {} {:.1} ms, daemon {:.1} ms",
+                workload.name,
+                systems[at].name(),
+                report::millis(sample.wall),
+                report::millis(sample.daemon)
+            );
+            row.samples.push(sample);
+        }
+    }
+    for mounted in kept.into_iter().flatten() {
+        mounted.end()?;
+    }
+    Ok(rows)
+}
