@@ -138,7 +138,7 @@ mod tests {
             let mask = &masks.0[0].bytes;
             let text = [b"key = \"", mask.as_ref(), b"\"\n"].concat();
             let end = 7 + secret.trim_end_matches('=').len();
-            assert_eq!(find_masks(&text), [7..end], "{secret}");
+            assert_eq!(find_masks(&text), vec![7..end], "{secret}");
         }
         for text in [
             "[REDACTED]",

@@ -356,8 +356,12 @@ fn connection_string(text: &[u8], at: usize, after: usize, config: bool) -> Opti
             && !holds_reference(value)
             && !is_monotonous(value)
             && looks_chosen(value)
-            // An assignment and the next one.
-            && !(value.contains(&b',') && value.contains(&b'='))
+            && !is_list_of_assignments(value)
     };
     (secret && !is_crypt(value)).then_some((after + skip, after + skip + len))
+}
+
+/// An assignment and the next one.
+fn is_list_of_assignments(value: &[u8]) -> bool {
+    value.contains(&b',') && value.contains(&b'=')
 }
