@@ -123,6 +123,10 @@ fn flags<'a>(changes: impl Iterator<Item = &'a Change>) -> String {
 
 /// One line a session in which something was changed. The program's exit status counts, so what cannot be told is only said.
 fn summary(session: &Session, ui: &Ui) {
+    // Mostly so for a short command, and then the rules need not be compiled once more.
+    if session.is_untouched().is_ok_and(|untouched| untouched) {
+        return ui.explain(format_args!("session `{}`: nothing was changed", session.name()));
+    }
     let options = ScanOptions::default();
     let scanned = session.peek().map_err(|e| e.to_string()).and_then(|layers| {
         scan(&layers.judge, &layers.upper, &layers.base, options).map_err(|e| e.to_string())

@@ -145,13 +145,13 @@ impl Engine {
 }
 
 /// Whether what is mounted at a path appears in namespaces that were copied earlier.
-fn is_shared(mountpoint: &Path) -> Result<bool, SessionError> {
+pub(super) fn is_shared(mountpoint: &Path) -> Result<bool, SessionError> {
     let table = mount_table().map_err(SessionError::io("read", Path::new("/proc/self/mountinfo")))?;
     let parent = mountpoint.parent().unwrap_or(mountpoint);
     Ok(mount_of(&table, parent).is_some_and(|mount| mount.shared))
 }
 
-fn selinux_enforces() -> bool {
+pub(super) fn selinux_enforces() -> bool {
     fs::read_to_string("/sys/fs/selinux/enforce").is_ok_and(|value| value.trim() == "1")
 }
 

@@ -2,6 +2,7 @@
 //! behind; none of them needs a session.
 
 use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
@@ -9,7 +10,7 @@ use rustix::process::{Resource, WaitOptions, getrlimit, waitpid};
 
 use super::mount::check;
 use super::run::cure;
-use super::{MountError, StateDir};
+use super::{MountError, StateDir, containers, plugin};
 use crate::sys::{self, Errno};
 
 /// One thing that a machine offers or not.
@@ -48,7 +49,66 @@ pub fn doctor() -> Vec<Check> {
     all.extend(inotify());
     all.extend([open_files(), overlay(), reflink(), passthrough()]);
     all.extend(programs());
+    all.extend([propagation(), labels(), subordinate_ids(), volume_plugin()]);
     all
+}
+
+fn propagation() -> Check {
+    let state = StateDir::from_env().ok();
+    let shared = state.is_some_and(|s| containers::is_shared(&s.sessions_dir()).unwrap_or(false));
+    let what = if shared {
+        "mounts reach engines that run in namespaces of their own"
+    } else {
+        "mounts do not reach an engine that began before them in namespaces of its own, as one without root does"
+    };
+    Check::new("mount-propagation", false, shared, what)
+        .or_cure("as root: mount --make-rshared /   (or begin the engine anew: podman system migrate)")
+}
+
+fn labels() -> Check {
+    let enforced = containers::selinux_enforces();
+    let what = if enforced {
+        "SELinux keeps containers from mounts"
+    } else {
+        "SELinux is not in the way of containers"
+    };
+    Check::new("selinux", false, !enforced, what)
+        .or_cure("--security-opt label=disable, as `scrubfs mount --for ENGINE` prints it")
+}
+
+/// What an engine without root needs for the other users of its containers.
+fn subordinate_ids() -> Check {
+    let id = "subordinate-ids";
+    let uid = rustix::process::geteuid();
+    if uid.is_root() {
+        return Check::new(id, false, true, "not needed by root");
+    }
+    let name = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
+    let own = |line: &str| {
+        let who = line.split(':').next().unwrap_or_default();
+        !who.is_empty() && (who == name || who == uid.as_raw().to_string())
+    };
+    let has = |file: &str| setting(file).is_some_and(|text| text.lines().any(own));
+    let ok = has("/etc/subuid") && has("/etc/subgid") && check::find_program("newuidmap").is_some();
+    let what = "further user and group ids for containers without root (/etc/subuid, /etc/subgid, newuidmap)";
+    Check::new(id, false, ok, what).or_cure(format!(
+        "as root: apt install uidmap; usermod --add-subuids 200000-265535 --add-subgids 200000-265535 {name}"
+    ))
+}
+
+fn volume_plugin() -> Check {
+    let answers = match UnixStream::connect(plugin::STANDARD) {
+        Ok(_) => true,
+        // Root's, and answering to root alone.
+        Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+    };
+    let what = if answers {
+        "the volume plugin for Docker runs"
+    } else {
+        "the volume plugin for Docker does not run"
+    };
+    Check::new("docker-plugin", false, answers, what)
+        .or_cure("as root: scrubfs docker-plugin   (only for `docker volume create -d scrubfs`)")
 }
 
 fn setting(path: &str) -> Option<String> {

@@ -147,6 +147,16 @@ impl Session {
         self.dir.join("base")
     }
 
+    /// Whether nothing was written in it: the upper layer is empty.
+    ///
+    /// # Errors
+    /// [`SessionError::Io`].
+    pub fn is_untouched(&self) -> Result<bool, SessionError> {
+        let upper = self.upper_path();
+        let first = fs::read_dir(&upper).and_then(|mut entries| entries.next().transpose());
+        first.map(|entry| entry.is_none()).map_err(SessionError::io("list", &upper))
+    }
+
     /// The daemon's log.
     #[must_use]
     pub fn log_path(&self) -> PathBuf {

@@ -28,7 +28,7 @@ use socket::Socket;
 use volumes::Volumes;
 
 /// Where Docker looks for plugins that root runs.
-const STANDARD: &str = "/run/docker/plugins/scrubfs.sock";
+pub(super) const STANDARD: &str = "/run/docker/plugins/scrubfs.sock";
 
 /// So many requests are worked on at once; a mount of a large session may take a while.
 const WORKERS: usize = 4;
