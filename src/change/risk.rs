@@ -106,6 +106,12 @@ impl<'a> Risk<'a> {
         if change.kind == ChangeKind::Mode || !matches!(kind, FileType::File | FileType::Symlink) {
             return;
         }
+        let in_target = new.target.as_ref().is_some_and(|t| self.sides.judge().holds_known_value(t));
+        if self.contents && (in_target || self.sides.judge().holds_known_value(change.path.as_bytes())) {
+            let why =
+                if in_target { "its target holds a hidden value" } else { "its name holds a hidden value" };
+            change.flags.push(Raised { flag: Flag::Secret, why: Cow::Borrowed(why) });
+        }
         let why = auto_exec(&change.path, kind == FileType::Symlink)
             .or_else(|| self.is_bare_repository(&change.path).then_some(BARE))
             .or_else(|| (is_attributes(&change.path) && kind == FileType::Symlink).then_some(ATTRIBUTES));
@@ -197,6 +203,10 @@ impl<'a> Risk<'a> {
         if known && let Some((n, _)) = lines.find(|(_, line)| self.sides.judge().holds_known_value(line)) {
             return Some(format!("line {} holds a value of a hidden or redacted file", n + 1));
         }
+        // A value of several lines.
+        if known && !self.sides.judge().holds_known_value(before) {
+            return Some("it holds a value of a hidden or redacted file".to_owned());
+        }
         let mask = masks.iter().find(|range| {
             let mask = bytes.get((*range).clone()).unwrap_or_default();
             memchr::memmem::find(before, mask).is_none()
@@ -215,6 +225,12 @@ impl<'a> Risk<'a> {
             if let Some(span) = self.sides.judge().policy().scan_window(&window, None).first() {
                 let rule = &self.sides.judge().policy().rule(span.rule).id;
                 let why = format!("at byte {} it matches rule {rule}", at + span.start);
+                change.flags.push(Raised { flag: Flag::Secret, why: why.into() });
+                return Ok(());
+            }
+            if self.sides.judge().holds_known_value(&window) {
+                let why =
+                    format!("between bytes {at} and {} it holds a hidden value", at + window.len() as u64);
                 change.flags.push(Raised { flag: Flag::Secret, why: why.into() });
                 return Ok(());
             }
