@@ -88,8 +88,8 @@ fn plant(world: &World) -> Vec<(String, Vec<u8>)> {
 /// Searches all but merged and the originals that `undo` would put back: those are the user's own files, kept where no agent reads.
 fn search_dir(dir: &Path, canaries: &[(String, Vec<u8>)], files: &mut usize) {
     for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        let kind = fs::symlink_metadata(&path).unwrap().file_type();
+        let entry = entry.unwrap();
+        let (path, kind) = (entry.path(), entry.file_type().unwrap());
         let original = path.ends_with("lower") && path.ancestors().any(|above| above.ends_with("undo"));
         if kind.is_dir() && !path.ends_with("merged") && !original {
             search_dir(&path, canaries, files);
