@@ -308,6 +308,25 @@ fn a_full_screen_review() {
 }
 
 #[test]
+fn a_terminal_that_vanishes_ends_the_reviewer() {
+    if !ready() {
+        return;
+    }
+    let world = world();
+    let screen = world.terminal((80, 24), "review w");
+    screen.until("poem.txt");
+    let shell = screen.tmux(&["display-message", "-p", "#{pane_pid}"]);
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", shell.trim())).unwrap();
+    let reviewer = Path::new("/proc").join(children.split_whitespace().next().unwrap());
+    drop(screen);
+    let begun = Instant::now();
+    while reviewer.exists() {
+        assert!(begun.elapsed() < PATIENCE, "it goes on without a terminal");
+        std::thread::sleep(Duration::from_millis(30));
+    }
+}
+
+#[test]
 fn a_signal_gives_the_terminal_back() {
     if !ready() {
         return;

@@ -15,8 +15,9 @@ use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 
-/// Signals that end the reviewer: SIGHUP, SIGINT, SIGQUIT, SIGTERM.
-const ENDING: [i32; 4] = [1, 2, 3, 15];
+/// Signals that end the reviewer when the terminal is restored: SIGINT, SIGQUIT, SIGTERM. SIGHUP kills it at once: the terminal is gone, and
+/// reading keys from it would not return.
+const ENDING: [i32; 3] = [2, 3, 15];
 
 /// A full screen; dropping it gives the terminal back.
 pub(super) struct Screen {
