@@ -95,4 +95,6 @@ pub fn the_daemon_is_killed(world: &World) {
         read().contains("kept\n")
     });
     assert!(found, "a restart does not help: {} {}", text(&again), read());
+    // It would write for as long as its client may run.
+    world.engine(&["rm", "-f", "up"]);
 }
