@@ -46,7 +46,8 @@ pub fn is_installed(program: &str) -> bool {
 
 impl World {
     pub fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("scrubfs-containers.").tempdir().unwrap();
+        // Short: podman takes a runroot of 50 characters at most.
+        let dir = tempfile::Builder::new().prefix("sc.").tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let world = Self { dir, docker: OnceCell::new(), dockerd: RefCell::default() };
         world.machine();
