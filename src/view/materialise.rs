@@ -63,7 +63,14 @@ impl View {
                 built.origins.push((path.clone(), copied.origin));
                 copied.staged
             }
-            _ => self.copy_upper_dir(path, &own)?,
+            Some(_) => {
+                // Covered by this move at the latest, however long upper has shared it with lower.
+                let mark = self.upper.origin(path)?;
+                let stamp = self.lower().stat(path).map(|stat| Stamp::from(&stat))?;
+                built.origins.push((path.clone(), mark.unwrap_or(Origin { stamp, hash: None })));
+                self.copy_upper_dir(path, &own)?
+            }
+            None => self.copy_upper_dir(path, &own)?,
         };
         mark_opaque(tree.as_fd())?;
         let covered = self.build_from_upper(path, lower.is_some(), &above, &tree, built)?;
