@@ -194,14 +194,14 @@ impl Judge {
                 Err(why) => return self.undecided(path, why),
             }
         }
-        match (verdict.shown.action, verdict.gate) {
-            (PathAction::Hide, _) => self.hidden_by(&verdict.shown),
-            (_, Some(gate)) if kind == Kind::File => match self.gate(path, stat, &gate) {
-                Ok(true) => self.hidden_by(&gate),
-                Ok(false) => EntryVerdict::Shown(verdict.shown),
-                Err(why) => self.undecided(path, why),
-            },
-            _ => EntryVerdict::Shown(verdict.shown),
+        if verdict.shown.action == PathAction::Hide {
+            return self.hidden_by(&verdict.shown);
+        }
+        let Some(gate) = verdict.gate else { return EntryVerdict::Shown(verdict.shown) };
+        match self.gate(path, stat, &gate) {
+            Ok(true) => self.hidden_by(&gate),
+            Ok(false) => EntryVerdict::Shown(verdict.shown),
+            Err(why) => self.undecided(path, why),
         }
     }
 

@@ -163,21 +163,21 @@ pub fn despite_mode<T>(objects: &[(BorrowedFd<'_>, u32)], act: impl Fn() -> Resu
         other => return other,
     };
     let _one = OPENED.lock();
-    let mut before = Vec::new();
+    // All are looked at before one is changed, and each gets its mode back whatever becomes of the others.
+    let mut closed = Vec::new();
     for (fd, bits) in objects {
         let mode = super::stat_fd(*fd)?.mode;
-        if mode & bits != *bits && set_mode(*fd, mode | bits).is_ok() {
-            before.push((*fd, mode));
+        if mode & bits != *bits {
+            closed.push((*fd, mode, *bits));
         }
     }
-    if before.is_empty() {
+    closed.retain(|(fd, mode, bits)| set_mode(*fd, mode | bits).is_ok());
+    if closed.is_empty() {
         return Err(denied);
     }
     let result = act();
-    for (fd, mode) in before {
-        set_mode(fd, mode)?;
-    }
-    result
+    let back: Vec<Result<()>> = closed.iter().map(|(fd, mode, _)| set_mode(*fd, *mode)).collect();
+    back.into_iter().collect::<Result<()>>().and(result)
 }
 
 /// Sets owner and group of what a descriptor refers to, symbolic links included; `None` leaves one as it is.
@@ -200,4 +200,32 @@ pub fn set_times(fd: BorrowedFd<'_>, atime: Option<Time>, mtime: Option<Time>) -
     };
     let times = Timestamps { last_access: spec(atime)?, last_modification: spec(mtime)? };
     rfs::utimensat(fd, c"", &times, AtFlags::EMPTY_PATH)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+
+    #[test]
+    fn a_mode_that_was_opened_is_closed_again_whatever_happens() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ["a", "b"].map(|name| File::create(dir.path().join(name)).unwrap());
+        let mode = |file: &File| super::super::stat_fd(file.as_fd()).unwrap().permissions();
+        files.iter().for_each(|file| set_mode(file.as_fd(), 0o040).unwrap());
+        let opened = [(files[0].as_fd(), 0o400), (files[1].as_fd(), 0o200)];
+        let failing = || if mode(&files[0]) == 0o440 { Err(Errno::IO) } else { Err::<(), _>(Errno::ACCESS) };
+        assert_eq!(despite_mode(&opened, failing), Err(Errno::IO));
+        assert_eq!(files.each_ref().map(&mode), [0o040; 2]);
+        let act = || if mode(&files[1]) == 0o240 { Ok(7) } else { Err(Errno::ACCESS) };
+        assert_eq!(despite_mode(&opened, act), Ok(7));
+        assert_eq!(files.each_ref().map(&mode), [0o040; 2]);
+        // Where nothing is closed there is nothing to open.
+        assert_eq!(
+            despite_mode(&[(files[0].as_fd(), 0o040)], || Err::<(), _>(Errno::ACCESS)),
+            Err(Errno::ACCESS)
+        );
+    }
 }

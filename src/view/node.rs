@@ -1,6 +1,6 @@
 //! Nodes: what the kernel knows by number. A node's number is also its `st_ino`: the lower object's inode number, kept over
 //! copy-up, rename and (by the origin mark) remount, so that a git index stays valid. A node knows its names through its parent
-//! nodes, so renaming a directory renames all beneath it. One node costs about 300 bytes and its name.
+//! nodes, so renaming a directory renames all beneath it. One node costs about 500 bytes and its name.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash as _, Hasher};
