@@ -3,7 +3,6 @@
 use super::json::{ListDocument, ListedSession, SCHEMA, path_text};
 use super::ui::{Label, count};
 use super::{Exit, Result, Ui};
-use crate::change::{ScanOptions, scan};
 use crate::path::Escaped;
 use crate::session::{Session, StateDir};
 
@@ -56,12 +55,12 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
 
 /// How many changes a session has; a session whose workspace is gone cannot tell.
 fn changes(session: &Session, ui: &Ui) -> Option<usize> {
-    let options = ScanOptions { renames: true, content_flags: false };
-    let counted = session.peek().map_err(|e| e.to_string()).and_then(|layers| {
-        scan(&layers.judge, &layers.upper, &layers.base, options).map_err(|e| e.to_string())
-    });
+    let counted = session
+        .peek()
+        .map_err(|e| e.to_string())
+        .and_then(|layers| layers.count_changes().map_err(|e| e.to_string()));
     match counted {
-        Ok(set) => Some(set.listed().count()),
+        Ok(count) => Some(count),
         Err(why) => {
             ui.warn(format_args!("session `{}`: {why}", session.name()));
             None

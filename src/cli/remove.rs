@@ -23,7 +23,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
     let name = session.name().clone();
     if !args.force {
         let target = Target::open(session.clone())?;
-        let pending = target.scan()?.listed().count();
+        let pending = target.layers.count_changes()?;
         target.finish(false)?;
         if pending > 0 {
             return Err(CliError::Pending {

@@ -308,6 +308,20 @@ mod tests {
         session.remove().unwrap();
     }
 
+    /// Files of the workspace may lie where only the journal finds them.
+    #[test]
+    fn a_session_with_an_interrupted_apply_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, repo) = (state(&dir), workspace(&dir, "repo"));
+        let session = state.create(&repo, None).unwrap();
+        let journal = session.dir().join("apply-12-ab.journal");
+        fs::write(&journal, "").unwrap();
+        assert!(matches!(session.clone().remove(), Err(SessionError::Interrupted(_))));
+        assert!(journal.exists());
+        fs::remove_file(&journal).unwrap();
+        session.remove().unwrap();
+    }
+
     #[test]
     fn a_workspace_must_be_a_directory() {
         let dir = tempfile::tempdir().unwrap();

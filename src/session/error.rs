@@ -167,6 +167,9 @@ pub enum SessionError {
         /// The process that holds it, where known.
         pid: Option<i32>,
     },
+    /// An apply of the session was interrupted: what it moved away can be brought back with the session alone.
+    #[error("an apply of session `{0}` was interrupted, and can be ended with the session alone")]
+    Interrupted(SessionName),
     /// The daemon does not answer.
     #[error("the daemon of session `{name}` does not answer")]
     NoAnswer {
@@ -236,6 +239,7 @@ impl SessionError {
             Self::Ambiguous { .. } => "ambiguous",
             Self::WorkspaceMissing(_) | Self::WorkspaceNotADirectory(_) => "workspace",
             Self::InUse { .. } => "busy",
+            Self::Interrupted(_) => "interrupted",
             Self::NoAnswer { .. } => "no-answer",
             Self::Rules(_) | Self::RuleFile { .. } => "rules",
             Self::Unmount { .. } => "unmount",
@@ -273,6 +277,9 @@ impl SessionError {
             Self::WorkspaceMissing(path) => format!("mkdir {}   (or correct the path)", Escaped::path(path)),
             Self::WorkspaceNotADirectory(_) => "name the directory that is to be protected".to_owned(),
             Self::InUse { name, .. } => format!("wait for it, or: scrubfs unmount --lazy {name}"),
+            Self::Interrupted(name) => {
+                format!("scrubfs apply {name} --continue   (or --abort), and then remove it")
+            }
             Self::NoAnswer { name, .. } => format!("scrubfs unmount --lazy {name}"),
             Self::Rules(error) => error.hint.clone(),
             Self::RuleFile { .. } => "scrubfs reads rule files as UTF-8 TOML of at most 1 MiB".to_owned(),

@@ -11,6 +11,8 @@ use super::mounts::{SOURCE_PREFIX, mount_table, mounted_at};
 use super::record::{FORMAT, MountKind, MountRecord, SessionRecord};
 use super::state::{VERDICTS, make_private_dir, read_toml, write_volatile};
 use super::{ConfigDir, Hold, PolicySource, SessionError, SessionLock, SessionName, lock};
+use crate::apply::{self, ApplyError};
+use crate::change::{ChangeError, ScanOptions, scan};
 use crate::judge::Judge;
 use crate::layer::{BaseStore, LowerDir, UpperDir};
 use crate::path::Escaped;
@@ -66,6 +68,17 @@ pub struct Layers {
     pub base: BaseStore,
     /// The verdicts.
     pub judge: Arc<Judge>,
+}
+
+impl Layers {
+    /// How many changes there are. Their content is not looked at.
+    ///
+    /// # Errors
+    /// Those of [`scan`].
+    pub fn count_changes(&self) -> Result<usize, ChangeError> {
+        let options = ScanOptions { content_flags: false, ..ScanOptions::default() };
+        Ok(scan(&self.judge, &self.upper, &self.base, options)?.listed().count())
+    }
 }
 
 /// A session on disk.
@@ -374,14 +387,18 @@ impl Session {
     /// Deletes the session with all that was written in it and not applied.
     ///
     /// # Errors
-    /// [`SessionError::InUse`] while it is mounted or being applied; [`SessionError::Io`], and what is left then is no
-    /// session any more and is deleted later.
+    /// [`SessionError::InUse`] while it is mounted or being applied; [`SessionError::Interrupted`] while files of the workspace may lie
+    /// where only its journal finds them; [`SessionError::Io`], and what is left then is no session any more and is deleted later.
     pub fn remove(self) -> Result<(), SessionError> {
         let Some(lock) = self.lock()? else {
             return Err(SessionError::InUse { name: self.record.name.clone(), pid: None });
         };
         if let SessionState::Stale { mountpoint } = self.state_without_daemon()? {
             return Err(SessionError::StaleMount { name: self.record.name.clone(), mountpoint });
+        }
+        let unknown = |error: ApplyError| SessionError::io("read", &self.dir)(io::Error::other(error));
+        if apply::pending(&self.dir).map_err(unknown)?.is_some() {
+            return Err(SessionError::Interrupted(self.record.name));
         }
         let sessions = self.dir.parent().unwrap_or(&self.dir);
         let gone = sessions.join(format!(".gone.{}.{}", self.record.name, std::process::id()));

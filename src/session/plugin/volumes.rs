@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 
 use super::VolumeError;
 use super::volume::{OnRemove, Options, Volume};
-use crate::change::{ScanOptions, scan};
 use crate::session::mount::{check, mount, pick, policy};
 use crate::session::unmount::{Unmounted, unmount};
 use crate::session::{ConfigDir, Session, SessionError, StateDir};
@@ -216,10 +215,9 @@ impl Volumes {
 fn pending(name: &str, session: &Session) -> Result<usize, SessionError> {
     let hold = session.hold()?;
     let layers = session.layers(&hold)?;
-    let options = ScanOptions { renames: true, content_flags: false };
-    let scanned = scan(&layers.judge, &layers.upper, &layers.base, options)
+    let changes = layers
+        .count_changes()
         .map_err(|e| VolumeError::Unreadable { name: name.to_owned(), why: e.to_string() })?;
-    let changes = scanned.listed().count();
     drop(layers);
     hold.finish(false)?;
     Ok(changes)
