@@ -69,8 +69,14 @@ impl Reader<'_, '_> {
         let kind = |line: &[u8]| {
             let line = line.trim_ascii();
             let line = line.strip_prefix(b"- ").unwrap_or(line);
-            line.strip_prefix(b"kind:")
-                .is_some_and(|k| k.trim_ascii().trim_ascii_start().starts_with(b"Secret"))
+            // Both may stand in quotes.
+            let bare = |text: &[u8]| -> Vec<u8> {
+                text.iter().copied().filter(|b| !b.is_ascii_whitespace() && !b"\"'".contains(b)).collect()
+            };
+            let colon = line.iter().take(16).position(|b| *b == b':');
+            colon.and_then(|at| line.split_at_checked(at)).is_some_and(|(key, value)| {
+                bare(key) == b"kind" && bare(value.get(..32).unwrap_or(value)).starts_with(b":Secret")
+            })
         };
         self.sink.data_is_secret = document.split(|b| *b == b'\n').any(kind);
     }
