@@ -138,6 +138,13 @@ impl Screen<'_> {
         self
     }
 
+    /// The pid of the program that the terminal's shell runs.
+    fn program(&self) -> String {
+        let shell = self.tmux(&["display-message", "-p", "#{pane_pid}"]);
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", shell.trim())).unwrap();
+        children.split_whitespace().next().unwrap().to_owned()
+    }
+
     fn picture(&self) -> String {
         let text = self.tmux(&["capture-pane", "-p"]);
         text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n").trim_end().to_owned() + "\n"
@@ -167,7 +174,12 @@ impl Drop for Screen<'_> {
 
 const POEM: &str = "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12\n13\n14\n15\n16\n17\n18\n19\n20\n";
 
-fn world() -> World {
+/// The world of most tests; `None` where they cannot run.
+fn world() -> Option<World> {
+    ready().then(poem)
+}
+
+fn poem() -> World {
     World::new(
         &[("poem.txt", POEM), ("old.txt", "old\n"), ("src/main.rs", "fn main() {\n    run();\n}\n")],
         |m| {
@@ -186,10 +198,7 @@ fn world() -> World {
 
 #[test]
 fn hunk_by_hunk_in_the_line_terminal() {
-    if !ready() {
-        return;
-    }
-    let world = world();
+    let Some(world) = world() else { return };
     let screen = world.terminal((80, 24), "apply -p w");
     screen.until("(1/1) Apply this deletion");
     screen.keys(&["n"]).until("(1/2) Apply this hunk");
@@ -235,10 +244,7 @@ fn hunk_by_hunk_in_the_line_terminal() {
 
 #[test]
 fn ctrl_c_leaves_all_as_it_was() {
-    if !ready() {
-        return;
-    }
-    let world = world();
+    let Some(world) = world() else { return };
     let screen = world.terminal((80, 24), "apply -p w");
     screen.until("Apply this deletion");
     screen.keys(&["y"]).until("Apply this hunk");
@@ -249,10 +255,7 @@ fn ctrl_c_leaves_all_as_it_was() {
 
 #[test]
 fn a_gate_is_named_and_an_edited_hunk_is_applied_from_a_pipe() {
-    if !ready() {
-        return;
-    }
-    let world = world();
+    let Some(world) = world() else { return };
     put(&world.path("home"), "editor", "#!/bin/sh\nsed -i 's/^+one$/+uno/' \"$1\"\n");
     std::fs::set_permissions(world.path("home/editor"), std::fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = world.command("sh");
@@ -267,12 +270,27 @@ fn a_gate_is_named_and_an_edited_hunk_is_applied_from_a_pipe() {
     assert_eq!(world.changes(), "D\told.txt\nM\tpoem.txt\nM\tsrc/main.rs\n");
 }
 
+/// What is said beside a saved plan would be ignored, so it is refused.
+#[test]
+fn a_saved_plan_takes_no_further_choice() {
+    let Some(world) = world() else { return };
+    assert!(
+        world.scrubfs(&["apply", "w", "--allow", "exec-bit", "--dry-run", "--plan", "plan"]).status.success()
+    );
+    for more in
+        [&["-p"][..], &["poem.txt"], &["--allow", "exec-bit"], &["--hunk", "x"], &["--conflict", "markers"]]
+    {
+        let ran = world.scrubfs(&[&["apply", "w", "--plan", "plan"], more].concat());
+        assert_eq!(ran.status.code(), Some(2), "{more:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    }
+    assert_eq!(world.read("old.txt"), "old\n");
+    assert!(world.scrubfs(&["apply", "w", "--plan", "plan"]).status.success());
+    assert!(!world.path("w/old.txt").exists());
+}
+
 #[test]
 fn what_moved_on_while_a_person_read_is_stale() {
-    if !ready() {
-        return;
-    }
-    let world = world();
+    let Some(world) = world() else { return };
     let screen = world.terminal((80, 24), "apply -p w");
     screen.until("Apply this deletion");
     put(&world.path("w"), "old.txt", "edited meanwhile\n");
@@ -283,10 +301,7 @@ fn what_moved_on_while_a_person_read_is_stale() {
 
 #[test]
 fn a_full_screen_review() {
-    if !ready() {
-        return;
-    }
-    let world = world();
+    let Some(world) = world() else { return };
     let screen = world.terminal((80, 24), "review w");
     screen.until("poem.txt");
     screen.keys(&["j", "Enter"]).until("4 four");
@@ -309,15 +324,10 @@ fn a_full_screen_review() {
 
 #[test]
 fn a_terminal_that_vanishes_ends_the_reviewer() {
-    if !ready() {
-        return;
-    }
-    let world = world();
+    let Some(world) = world() else { return };
     let screen = world.terminal((80, 24), "review w");
     screen.until("poem.txt");
-    let shell = screen.tmux(&["display-message", "-p", "#{pane_pid}"]);
-    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", shell.trim())).unwrap();
-    let reviewer = Path::new("/proc").join(children.split_whitespace().next().unwrap());
+    let reviewer = Path::new("/proc").join(screen.program());
     drop(screen);
     let begun = Instant::now();
     while reviewer.exists() {
@@ -328,16 +338,10 @@ fn a_terminal_that_vanishes_ends_the_reviewer() {
 
 #[test]
 fn a_signal_gives_the_terminal_back() {
-    if !ready() {
-        return;
-    }
-    let world = world();
+    let Some(world) = world() else { return };
     let screen = world.terminal((80, 24), "review w");
     screen.until("poem.txt");
-    let shell = screen.tmux(&["display-message", "-p", "#{pane_pid}"]);
-    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", shell.trim())).unwrap();
-    let pid = children.split_whitespace().next().unwrap();
-    assert!(Command::new("kill").args(["-TERM", pid]).status().unwrap().success());
+    assert!(Command::new("kill").args(["-TERM", &screen.program()]).status().unwrap().success());
     let end = screen.until("exit 143");
     screen.until("icanon");
     assert!(!end.contains("poem.txt"), "{end}");
@@ -345,10 +349,7 @@ fn a_signal_gives_the_terminal_back() {
 
 #[test]
 fn words_are_marked_and_a_tool_sees_both_trees() {
-    if !ready() {
-        return;
-    }
-    let world = world();
+    let Some(world) = world() else { return };
     let words = String::from_utf8(world.scrubfs(&["diff", "w", "--word", "poem.txt"]).stdout).unwrap();
     expect![[r#"
         diff --git a/poem.txt b/poem.txt
@@ -391,10 +392,7 @@ fn words_are_marked_and_a_tool_sees_both_trees() {
 
 #[test]
 fn no_full_screen_without_a_terminal() {
-    if !ready() {
-        return;
-    }
-    let world = world();
+    let Some(world) = world() else { return };
     let ran = world.scrubfs(&["review", "w"]);
     assert_eq!(ran.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&ran.stderr).starts_with("Error: this needs a terminal\n"));

@@ -70,12 +70,19 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
     if args.go_on || args.abort {
         return recover(session, args, ui);
     }
+    let saved = args.plan.is_some() && !args.dry_run;
+    let chooses = args.patch
+        || !(paths.is_empty() && args.hunk.is_empty() && args.allow.is_empty())
+        || args.conflict != "refuse";
+    if saved && chooses {
+        return Err(CliError::SavedPlan);
+    }
     let allow = args.allow.iter().map(|a| Allow::parse(a.as_bytes())).collect::<apply::Result<Vec<_>>>()?;
     let conflicts = if args.conflict == "markers" { ConflictMode::Markers } else { ConflictMode::Refuse };
     let mut options = Options { paths, hunks: args.hunk.clone(), parts: Vec::new(), allow, conflicts };
     if args.patch {
         let (look, set) = Target::look(session.clone())?;
-        match patch::choose(&look, &set, &options, "Apply", ui)? {
+        match patch::choose(&look, &set, &options, ui)? {
             Chosen::Interrupted => return Ok(Exit::Status(INTERRUPTED)),
             Chosen::Parts(parts) if parts.is_empty() => {
                 ui.line("nothing was chosen, so nothing was applied")?;

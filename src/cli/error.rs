@@ -91,6 +91,9 @@ pub(super) enum CliError {
     /// A rule is wrong.
     #[error("the rules cannot be used")]
     Rules(#[from] RuleError),
+    /// Something is to be chosen from a saved plan.
+    #[error("a saved plan is carried out as it is: nothing can be chosen from it or allowed in addition")]
+    SavedPlan,
     /// A full screen needs one.
     #[error("this needs a terminal")]
     NoTerminal,
@@ -126,7 +129,7 @@ impl CliError {
 
     fn exit(&self) -> Exit {
         match self {
-            Self::NotBelow { .. } => Exit::Usage,
+            Self::NotBelow { .. } | Self::SavedPlan => Exit::Usage,
             Self::Session(error) => session_exit(error),
             Self::Apply(error) => apply_exit(error),
             Self::Output(_)
@@ -154,6 +157,9 @@ impl CliError {
             Self::Pending { name, .. } => Some(format!(
                 "scrubfs status {name}, then apply or discard them, or `scrubfs remove --force {name}`"
             )),
+            Self::SavedPlan => {
+                Some("name the session and the plan alone, or make another with --dry-run".to_owned())
+            }
             Self::NoTerminal => {
                 Some("scrubfs diff and scrubfs apply -p read and write pipes as well".to_owned())
             }
@@ -186,6 +192,7 @@ fn session_exit(error: &SessionError) -> Exit {
         SessionError::BadName { .. } | SessionError::NotFound(_) | SessionError::Ambiguous { .. } => {
             Exit::Usage
         }
+        SessionError::Interrupted(_) => Exit::Interrupted,
         _ => Exit::Failed,
     }
 }

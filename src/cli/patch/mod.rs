@@ -33,17 +33,10 @@ pub(super) enum Chosen {
     Interrupted,
 }
 
-/// Asks about all changes that the options mean, and then for the names of the gates that what was chosen meets. `verb` is what a yes
-/// does, as in `Apply`.
-pub(super) fn choose(
-    look: &Target,
-    set: &ChangeSet,
-    options: &Options,
-    verb: &'static str,
-    ui: &mut Ui,
-) -> Result<Chosen> {
+/// Asks about all changes that the options mean, and then for the names of the gates that what was chosen meets.
+pub(super) fn choose(look: &Target, set: &ChangeSet, options: &Options, ui: &mut Ui) -> Result<Chosen> {
     let changes: Vec<&Change> = matching(set, &options.paths)?.into_iter().filter(|c| !c.implied).collect();
-    let mut asker = Asker { look, set, options, verb, changes, walks: Vec::new(), answers: Answers::new() };
+    let mut asker = Asker { look, set, options, changes, walks: Vec::new(), answers: Answers::new() };
     if asker.changes.is_empty() {
         ui.say("there are no changes");
     }
@@ -51,14 +44,13 @@ pub(super) fn choose(
         return Ok(Chosen::Interrupted);
     }
     let parts = asker.parts()?;
-    Ok(Chosen::Parts(if verb == "Apply" { asker.name_gates(parts, ui)? } else { parts }))
+    Ok(Chosen::Parts(asker.name_gates(parts, ui)?))
 }
 
 struct Asker<'a> {
     look: &'a Target,
     set: &'a ChangeSet,
     options: &'a Options,
-    verb: &'static str,
     changes: Vec<&'a Change>,
     /// Of the changes that were come to, in their order.
     walks: Vec<Walk>,
@@ -110,18 +102,16 @@ impl Asker<'_> {
     /// The walk through a change, its heading shown. One without questions, if it cannot be taken at all.
     fn open(&self, change: &Change, ui: &mut Ui) -> Result<Walk> {
         show::heading(self.sides(), change, ui)?;
-        if self.verb == "Apply" {
-            if change.has(Flag::GitInternal) {
-                ui.line("git's own data is never applied as files; skipped")?;
-                return Ok(Walk::empty());
-            }
-            if change.conflict.is_some()
-                && let Some(reason) = self.refusal(change)?
-            {
-                let label = ui.out_palette.paint(Label::Error, "cannot be applied:");
-                ui.line(format_args!("{label} {reason}; skipped"))?;
-                return Ok(Walk::empty());
-            }
+        if change.has(Flag::GitInternal) {
+            ui.line("git's own data is never applied as files; skipped")?;
+            return Ok(Walk::empty());
+        }
+        if change.conflict.is_some()
+            && let Some(reason) = self.refusal(change)?
+        {
+            let label = ui.out_palette.paint(Label::Error, "cannot be applied:");
+            ui.line(format_args!("{label} {reason}; skipped"))?;
+            return Ok(Walk::empty());
         }
         Ok(Walk::new(change, text_of(self.sides(), change)))
     }
@@ -142,7 +132,7 @@ impl Asker<'_> {
         let Some(walk) = self.walks.get_mut(file) else { return Ok(Next::Quit) };
         let keys = walk.keys() + if file > 0 || walk.has_past() { ",u,p,?" } else { ",p,?" };
         let place = format!("({}/{})", walk.at + 1, walk.asks.len());
-        let what = format!("{place} {} {} [{keys}]? ", self.verb, show::object(change, walk));
+        let what = format!("{place} Apply {} [{keys}]? ", show::object(change, walk));
         ui.prompt(ui.out_palette.paint(Label::Hint, what))?;
         let (key, argument) = match self.answers.command(ui)? {
             Typed::End => return Ok(Next::Quit),
