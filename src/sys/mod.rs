@@ -21,7 +21,8 @@ pub use attr::{FileType, Stat, Time, despite_mode, set_mode, set_owner, set_time
 pub use copy::{clone_or_copy, copy_range, next_data, read_full, read_up_to};
 pub use dir::{RawEntry, list_dir};
 pub use ns::{
-    clone_into_namespaces, drop_privileges, forbid_terminal_injection, new_session_keyring, thread_count,
+    clone_into_namespaces, drop_privileges, forbid_terminal_injection, in_namespaces_of, new_session_keyring,
+    thread_count,
 };
 pub use pass::{receive_fd, receive_message, send_fd, send_message};
 pub use process::{

@@ -3,11 +3,13 @@
 #![expect(unsafe_code, reason = "clone(2) and seccomp(2) have no safe interface")]
 
 use std::io;
+use std::os::fd::BorrowedFd;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitOptions, waitpid};
 use rustix::thread::{
-    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, clear_ambient_capability_set,
-    remove_capability_from_bounding_set, set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, ThreadNameSpaceType, clear_ambient_capability_set,
+    move_into_thread_name_spaces, remove_capability_from_bounding_set, set_capabilities,
+    set_capabilities_secure_bits, set_no_new_privs,
 };
 
 use super::{Errno, Result};
@@ -33,10 +35,37 @@ pub fn thread_count() -> Result<usize> {
 /// The errno of clone(2): `ENOSPC` at a limit of namespaces, `EPERM` where they are forbidden; `EBUSY` if this process has
 /// more than one thread, because the copy would have locks that nobody releases.
 pub fn clone_into_namespaces(child: impl FnOnce() -> u8) -> Result<Pid> {
+    copy_process(libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID, child)
+}
+
+/// Runs `child` in a copy of this process that moves into the user and the mount namespace of another process, and waits for its end.
+///
+/// # Errors
+/// The errno of clone(2) or setns(2); what `child` returned; `ECHILD` if it was killed; `EBUSY` as [`clone_into_namespaces`].
+pub fn in_namespaces_of(process: BorrowedFd<'_>, child: impl FnOnce() -> Result<()>) -> Result<()> {
+    let spaces = ThreadNameSpaceType::USER | ThreadNameSpaceType::MOUNT;
+    let pid = copy_process(0, || {
+        let done = move_into_thread_name_spaces(process, spaces).and_then(|()| child());
+        done.map_or_else(|errno| u8::try_from(errno.raw_os_error()).unwrap_or(u8::MAX), |()| 0)
+    })?;
+    let status = loop {
+        match waitpid(Some(pid), WaitOptions::empty()) {
+            Err(Errno::INTR) => {}
+            other => break other?,
+        }
+    };
+    match status.and_then(|(_, status)| status.exit_status()) {
+        Some(0) => Ok(()),
+        Some(errno) => Err(Errno::from_raw_os_error(errno)),
+        None => Err(Errno::CHILD),
+    }
+}
+
+fn copy_process(flags: libc::c_int, child: impl FnOnce() -> u8) -> Result<Pid> {
     if thread_count()? != 1 {
         return Err(Errno::BUSY);
     }
-    let flags = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::SIGCHLD;
+    let flags = flags | libc::SIGCHLD;
     // SAFETY: without CLONE_VM and without a stack this is fork(2); the zero arguments mean the same in every order that
     // architectures have. The process has one thread, so no lock of the allocator or the standard library is held by another.
     let pid =
@@ -159,8 +188,6 @@ fn injection_filter() -> Vec<libc::sock_filter> {
 
 #[cfg(test)]
 mod tests {
-    use rustix::process::{WaitOptions, waitpid};
-
     use super::*;
 
     #[test]

@@ -49,21 +49,29 @@ pub fn an_agent_keeps_its_own(uid: u32) {
     assert!(unknown.contains("no agent `clod`") && !unknown.contains("end\n"), "{unknown}");
 }
 
-/// What appears in a covered directory stays unseen; in a private home directory so does everything else.
+/// What appears in a covered directory stays unseen; in a private home directory so does everything else. Elsewhere it is covered as
+/// soon as it is noticed, and so is what a rename on the host put in the place of something covered.
 pub fn credentials_that_appear_later(uid: u32) {
     let world = World::new(uid);
-    let wait = "echo ready; while [ ! -e \"$0\" ]; do sleep 0.05; done; cat ~/.ssh/late ~/.aws/credentials ~/.kube/config 2>&1; ls -A ~/.ssh; echo end";
+    let later = ["home/.aws/credentials", "home/.config/gh/hosts.yml", "home/.git-credentials"];
+    let script = "echo ready; while [ ! -e \"$0\" ]; do sleep 0.05; done; cd; \
+        [ \"$1\" = private ] || for n in $(seq 200); do \
+            [ -e .git-credentials ] && ! cat .aws/* .config/gh/* .git-credentials .netrc 2>/dev/null | grep -q canary && break; sleep 0.05; \
+        done; \
+        grep -r canary .ssh .aws .config/gh .git-credentials .netrc 2>&1; ls -A .ssh; echo end";
     for private in [false, true] {
-        let go = world.path(if private { "out/go-2" } else { "out/go-1" });
+        let word = if private { "private" } else { "shared" };
+        let go = world.path(&format!("out/go-{word}"));
         let mut command = world.scrubfs("run");
-        command.args([".", "--session", if private { "two" } else { "one" }]);
-        command.args(private.then_some("--private-home")).args(["--", "sh", "-c", wait]).arg(&go);
+        command.args([".", "--session", word]).args(private.then_some("--private-home"));
+        command.args(["--", "sh", "-c", script]).arg(&go).arg(word);
         let (_running, mut said) = Running::start(&mut command, "ready");
         write(&world, uid, "home/.ssh/late", CANARY);
-        if private {
-            write(&world, uid, "home/.aws/credentials", CANARY);
-            write(&world, uid, "home/.kube/config", CANARY);
+        for file in later {
+            write(&world, uid, file, CANARY);
         }
+        write(&world, uid, "home/netrc.new", CANARY);
+        fs::rename(world.path("home/netrc.new"), world.path("home/.netrc")).unwrap();
         fs::write(&go, "").unwrap();
         let mut all = String::new();
         while !all.ends_with("end\n") && said.read_line(&mut all).unwrap() > 0 {}
@@ -71,6 +79,7 @@ pub fn credentials_that_appear_later(uid: u32) {
             all.ends_with("end\n") && !all.contains(CANARY) && !all.contains("late\n"),
             "private={private}: {all}"
         );
+        later.iter().for_each(|file| fs::remove_file(world.path(file)).unwrap());
     }
 }
 

@@ -17,6 +17,7 @@ use super::record::{AnyPath, path_bytes};
 use super::{Failure, MountKind, PolicySource, Session, SessionError};
 use crate::sys;
 
+mod late;
 pub(super) mod log;
 mod serve;
 mod signals;
@@ -56,6 +57,8 @@ pub(super) enum Report {
     Prepared(Vec<AnyPath>),
     /// The mount answers.
     Ready,
+    /// Credentials that appeared in the home directory since, or were replaced there.
+    Appeared(Vec<AnyPath>),
     /// It did not work.
     Failed(Failure),
 }
@@ -110,7 +113,7 @@ fn serve(session_dir: &Path, channel: &mut BufReader<UnixStream>) -> Result<(), 
         .map_err(lost)?;
     let signals = signals::queue()?;
     let prepared = Prepared::new(session, order)?;
-    let server = match prepared.kind() {
+    let mut server = match prepared.kind() {
         MountKind::Mount => prepared.mount()?,
         MountKind::Run => {
             send(&mut channel.get_ref(), Report::Prepared(prepared.credentials())).map_err(lost)?;
@@ -124,8 +127,10 @@ fn serve(session_dir: &Path, channel: &mut BufReader<UnixStream>) -> Result<(), 
         // Mounted all the same, and a user who looks finds it; a run is over when its first process is.
         tracing::warn!(%error, "who ordered the mount is gone");
     }
-    let hang_up = channel.get_ref().shutdown(std::net::Shutdown::Both);
-    tracing::debug!(?hang_up, "on its own now");
+    if !server.go_on_searching(channel.get_ref()) {
+        let hang_up = channel.get_ref().shutdown(std::net::Shutdown::Both);
+        tracing::debug!(?hang_up, "on its own now");
+    }
     server.run(signals)
 }
 

@@ -2,17 +2,18 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Order, signals};
+use super::{Order, late, signals};
 use crate::fuse::{self, MountOptions, Server};
 use crate::judge::Judge;
 use crate::path::Escaped;
 use crate::session::control::{ControlServer, Served, Status};
 use crate::session::record::{AnyPath, FORMAT, start_time};
-use crate::session::run::credentials;
+use crate::session::run::Search;
 use crate::session::unmount::{ELSEWHERE, UnmountError, unmount_path};
 use crate::session::{
     Failure, Layers, MountError, MountKind, MountRecord, Session, SessionError, SessionLock,
@@ -37,6 +38,7 @@ pub(super) struct Serving {
     live: Arc<Live>,
     control: ControlServer,
     lock: SessionLock,
+    home: Option<PathBuf>,
 }
 
 /// What the control socket and the signals work on.
@@ -46,7 +48,7 @@ pub(super) struct Live {
     view: Arc<View>,
     judge: Arc<Judge>,
     kind: MountKind,
-    mountpoint: std::path::PathBuf,
+    mountpoint: PathBuf,
     began: Instant,
     foreground: Option<std::sync::mpsc::Sender<()>>,
 }
@@ -86,7 +88,7 @@ impl Prepared {
     /// Existing credentials in the home directory that the order names.
     pub(super) fn credentials(&self) -> Vec<AnyPath> {
         let Some(AnyPath(home)) = &self.order.home else { return Vec::new() };
-        credentials(home, self.judge.policy()).into_iter().map(AnyPath).collect()
+        Search::new(home, self.judge.policy()).all().into_iter().map(AnyPath).collect()
     }
 
     fn options(&self) -> MountOptions {
@@ -140,6 +142,7 @@ impl Prepared {
         session.write_mount_record(&record)?;
         let control =
             ControlServer::bind(session.dir()).map_err(SessionError::io("listen in", session.dir()))?;
+        let home = order.home.map(|AnyPath(home)| home);
         let live = Live {
             session,
             view,
@@ -149,17 +152,27 @@ impl Prepared {
             began: Instant::now(),
             foreground: None,
         };
-        Ok(Serving { server, live: Arc::new(live), control, lock })
+        Ok(Serving { server, live: Arc::new(live), control, lock, home })
     }
 }
 
 impl Serving {
+    /// Goes on looking for credentials in the home directory that the order named, and tells over the channel; whether it does.
+    pub(super) fn go_on_searching(&mut self, channel: &UnixStream) -> bool {
+        let Some(home) = self.home.take() else { return false };
+        let begun = channel.try_clone().and_then(|tell| late::search(home, &self.live.judge, tell));
+        if let Err(error) = &begun {
+            tracing::warn!(%error, "credentials that appear in the home directory later are not covered");
+        }
+        begun.is_ok()
+    }
+
     /// Answers until the mount is gone.
     ///
     /// # Errors
     /// Why it ended otherwise than by being unmounted.
     pub(super) fn run(self, queue: SignalQueue) -> Result<(), SessionError> {
-        let Self { server, live, control, lock } = self;
+        let Self { server, live, control, lock, .. } = self;
         let dir = live.session.dir().to_owned();
         signals::handle(queue, Arc::clone(&live))?;
         control.serve(Arc::clone(&live) as Arc<dyn Served>).map_err(SessionError::io("listen in", &dir))?;

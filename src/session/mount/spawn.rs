@@ -27,6 +27,7 @@ pub(in crate::session) struct Daemon {
     child: Child,
     channel: BufReader<UnixStream>,
     session: Session,
+    searches: bool,
 }
 
 impl Daemon {
@@ -46,7 +47,12 @@ impl Daemon {
             Ok((child, ours))
         };
         let (child, channel) = start().map_err(SessionError::io("start", own))?;
-        let mut daemon = Self { child, channel: BufReader::new(channel), session: session.clone() };
+        let mut daemon = Self {
+            child,
+            channel: BufReader::new(channel),
+            session: session.clone(),
+            searches: order.home.is_some(),
+        };
         match daemon.give(order) {
             Ok(()) => Ok(daemon),
             // It ended at once; what it reported says more than the broken pipe.
@@ -71,7 +77,7 @@ impl Daemon {
     pub(in crate::session) fn ready(&mut self) -> Result<(), SessionError> {
         match self.report()? {
             Report::Ready => Ok(()),
-            Report::Prepared(_) | Report::Failed(_) => Err(self.nonsense()),
+            Report::Prepared(_) | Report::Appeared(_) | Report::Failed(_) => Err(self.nonsense()),
         }
     }
 
@@ -79,7 +85,32 @@ impl Daemon {
     pub(in crate::session) fn prepared(&mut self) -> Result<Vec<PathBuf>, SessionError> {
         match self.report()? {
             Report::Prepared(paths) => Ok(paths.into_iter().map(|AnyPath(path)| path).collect()),
-            Report::Ready | Report::Failed(_) => Err(self.nonsense()),
+            Report::Ready | Report::Appeared(_) | Report::Failed(_) => Err(self.nonsense()),
+        }
+    }
+
+    /// Whether it looks for credentials in the home directory, and goes on with that while it serves.
+    pub(in crate::session) fn searches(&self) -> bool {
+        self.searches
+    }
+
+    /// Becomes readable when [`Daemon::appeared`] has something to tell.
+    pub(in crate::session) fn channel(&self) -> BorrowedFd<'_> {
+        self.channel.get_ref().as_fd()
+    }
+
+    /// Credentials that appeared since; `None` if it says nothing more.
+    pub(in crate::session) fn appeared(&mut self) -> Option<Vec<PathBuf>> {
+        let mut all = Vec::new();
+        loop {
+            match receive_up_to(&mut self.channel, REPORT_MAX) {
+                Ok(Some(Report::Appeared(paths))) => all.extend(paths.into_iter().map(|AnyPath(path)| path)),
+                Ok(Some(_) | None) | Err(_) => return None,
+            }
+            // What is buffered does not wake whoever polls.
+            if self.channel.buffer().is_empty() {
+                return Some(all);
+            }
         }
     }
 

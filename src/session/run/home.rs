@@ -1,4 +1,4 @@
-//! The user's own credentials in the home directory: which existing files and directories a `run` keeps from the program. The patterns
+//! The user's own credentials in the home directory: which files and directories a `run` keeps from the program. The patterns
 //! are the policy's that are marked `home`, from the home directory's root; where one has `*` or `**`, directories are listed,
 //! to a bounded depth, so that the time does not grow with the home directory.
 
@@ -67,21 +67,118 @@ fn stars(parts: &[String], name: &str) -> bool {
     left.ends_with(last.as_str())
 }
 
-/// Existing paths beneath `home` that hold credentials, absolute; none lies beneath another. Links are not resolved.
-pub(in crate::session) fn credentials(home: &Path, policy: &Policy) -> Vec<PathBuf> {
-    let patterns: Vec<Vec<Part>> =
-        policy.home_rules().flat_map(|(text, _)| expand(text)).filter_map(|text| parse(&text)).collect();
-    let mut found = BTreeSet::new();
-    let all: Vec<&[Part]> = patterns.iter().map(Vec::as_slice).collect();
-    walk(home, &all, ANY_DEPTH, &mut found);
-    let wanted = found.into_iter().filter(|path| is_secret(home, path, policy));
-    let mut outermost: Vec<PathBuf> = Vec::new();
-    for path in wanted {
-        if !outermost.iter().any(|outer| path.starts_with(outer)) {
-            outermost.push(path);
+/// Where in which pattern a directory stands: the pattern's number, and that of the part that its entries are compared with.
+type At = (usize, usize);
+
+/// A directory into which patterns lead.
+#[derive(Debug, Clone)]
+struct Place {
+    dir: PathBuf,
+    at: Vec<At>,
+    depth: usize,
+}
+
+/// A search for credentials beneath a home directory, which remembers where it looked, so that it can go on when something appears.
+#[derive(Debug)]
+pub(in crate::session) struct Search<'a> {
+    home: &'a Path,
+    policy: &'a Policy,
+    patterns: Vec<Vec<Part>>,
+    places: Vec<Place>,
+}
+
+impl<'a> Search<'a> {
+    pub(in crate::session) fn new(home: &'a Path, policy: &'a Policy) -> Self {
+        let texts = policy.home_rules().flat_map(|(text, _)| expand(text));
+        let patterns = texts.filter_map(|text| parse(&text)).collect();
+        Self { home, policy, patterns, places: Vec::new() }
+    }
+
+    /// Existing paths that hold credentials, absolute; none lies beneath another. Links are not resolved.
+    pub(in crate::session) fn all(&mut self) -> Vec<PathBuf> {
+        let at = (0..self.patterns.len()).map(|number| (number, 0)).collect();
+        let mut found = BTreeSet::new();
+        self.walk(Place { dir: self.home.to_owned(), at, depth: ANY_DEPTH }, &mut found);
+        self.outermost(found)
+    }
+
+    /// The directories that the search looked into, in the order in which it came to know them.
+    pub(in crate::session) fn places(&self) -> impl Iterator<Item = &Path> {
+        self.places.iter().map(|place| place.dir.as_path())
+    }
+
+    /// What holds credentials at and beneath an entry of one of the [`Search::places`], by its number. It may add places.
+    pub(in crate::session) fn at_entry(&mut self, place: usize, name: &OsStr) -> Vec<PathBuf> {
+        let Some(place) = self.places.get(place).cloned() else { return Vec::new() };
+        let mut found = BTreeSet::new();
+        let path = place.dir.join(name);
+        if path.symlink_metadata().is_ok() {
+            self.entry(&place, name, path, &mut found);
+        }
+        self.outermost(found)
+    }
+
+    fn outermost(&self, found: BTreeSet<PathBuf>) -> Vec<PathBuf> {
+        let mut outermost: Vec<PathBuf> = Vec::new();
+        for path in found.into_iter().filter(|path| is_secret(self.home, path, self.policy)) {
+            if !outermost.iter().any(|outer| path.starts_with(outer)) {
+                outermost.push(path);
+            }
+        }
+        outermost
+    }
+
+    fn walk(&mut self, place: Place, found: &mut BTreeSet<PathBuf>) {
+        let Ok(entries) = fs::read_dir(&place.dir) else { return };
+        if !self.places.iter().any(|known| known.dir == place.dir) {
+            self.places.push(place.clone());
+        }
+        for (count, entry) in entries.flatten().enumerate() {
+            if count >= ENTRIES {
+                found.insert(place.dir);
+                return;
+            }
+            self.entry(&place, &entry.file_name(), entry.path(), found);
         }
     }
-    outermost
+
+    fn entry(&mut self, place: &Place, name: &OsStr, path: PathBuf, found: &mut BTreeSet<PathBuf>) {
+        let folded = name.to_string_lossy().to_lowercase();
+        let mut beneath: Vec<At> = Vec::new();
+        let mut any = false;
+        let mut todo = place.at.clone();
+        while let Some((number, part)) = todo.pop() {
+            let parts = self.patterns.get(number).and_then(|all| all.get(part..)).unwrap_or_default();
+            match parts {
+                // With `**` at the end all that is beneath is meant, and so the directory.
+                [Part::Name(shape)] | [Part::Name(shape), Part::Any] => {
+                    if shape.is_match(name, &folded) {
+                        found.insert(path.clone());
+                    }
+                }
+                [Part::Name(shape), next, ..] => {
+                    if shape.is_match(name, &folded) {
+                        beneath.push((number, part + 1));
+                        any |= matches!(next, Part::Any);
+                    }
+                }
+                [Part::Any, ..] => {
+                    // It may stand for no directory at all.
+                    todo.push((number, part + 1));
+                    if place.depth > 0 {
+                        beneath.push((number, part));
+                        any = true;
+                    }
+                }
+                [] => {}
+            }
+        }
+        // A link to a directory may lead to the credentials as well.
+        if !beneath.is_empty() && path.is_dir() {
+            let depth = if any { place.depth.saturating_sub(1) } else { place.depth };
+            self.walk(Place { dir: path, at: beneath, depth }, found);
+        }
+    }
 }
 
 /// The policy has the last word: an exception of the rule, or a rule of the user's own, may clear a path.
@@ -99,52 +196,6 @@ fn is_secret(home: &Path, path: &Path, policy: &Policy) -> bool {
         // `.config/x/**` speaks of what is beneath, not of the directory that it led to.
         PathAction::Plain => kind == Kind::Dir,
         PathAction::Open | PathAction::Clear => false,
-    }
-}
-
-fn walk(dir: &Path, patterns: &[&[Part]], depth: usize, found: &mut BTreeSet<PathBuf>) {
-    if patterns.is_empty() {
-        return;
-    }
-    let Ok(entries) = fs::read_dir(dir) else { return };
-    for (count, entry) in entries.flatten().enumerate() {
-        if count >= ENTRIES {
-            found.insert(dir.to_owned());
-            return;
-        }
-        let name = entry.file_name();
-        let folded = name.to_string_lossy().to_lowercase();
-        let mut beneath: Vec<&[Part]> = Vec::new();
-        for pattern in patterns {
-            match pattern {
-                [Part::Name(shape)] if shape.is_match(&name, &folded) => {
-                    found.insert(entry.path());
-                }
-                // All that is beneath, and so the directory.
-                [Part::Name(shape), Part::Any] if shape.is_match(&name, &folded) => {
-                    found.insert(entry.path());
-                }
-                [Part::Name(shape), rest @ ..] if !rest.is_empty() && shape.is_match(&name, &folded) => {
-                    beneath.push(rest);
-                }
-                [Part::Any, rest @ ..] => {
-                    if let [Part::Name(shape)] = rest
-                        && shape.is_match(&name, &folded)
-                    {
-                        found.insert(entry.path());
-                    }
-                    if depth > 0 {
-                        beneath.push(pattern);
-                    }
-                }
-                [] | [Part::Name(_), ..] => {}
-            }
-        }
-        // A link to a directory may lead to the credentials as well.
-        if !beneath.is_empty() && entry.path().is_dir() {
-            let any = beneath.iter().any(|p| matches!(p.first(), Some(Part::Any)));
-            walk(&entry.path(), &beneath, if any { depth.saturating_sub(1) } else { depth }, found);
-        }
     }
 }
 
@@ -252,7 +303,8 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "x").unwrap();
         }
-        let found = credentials(home, &Policy::builtin());
+        let policy = Policy::builtin();
+        let found = Search::new(home, &policy).all();
         let names: Vec<String> =
             found.iter().map(|p| p.strip_prefix(home).unwrap().display().to_string()).collect();
         for hidden in [
@@ -268,6 +320,23 @@ mod tests {
         ] {
             assert!(names.iter().any(|n| n == hidden), "{hidden} is not in {names:?}");
         }
+        // What appears later is found from the entry on, in a directory that is new, too.
+        let mut search = Search::new(home, &policy);
+        search.all();
+        let place =
+            |search: &Search<'_>, dir: &str| search.places().position(|p| p == home.join(dir)).unwrap();
+        let root = search.places().position(|p| p == home).unwrap();
+        assert!(search.at_entry(root, OsStr::new(".npmrc")).is_empty());
+        fs::write(home.join(".npmrc"), "x").unwrap();
+        fs::create_dir_all(home.join(".config/gh")).unwrap();
+        assert_eq!(search.at_entry(root, OsStr::new(".npmrc")), [home.join(".npmrc")]);
+        let config = place(&search, ".config");
+        assert!(search.at_entry(config, OsStr::new("gh")).is_empty());
+        fs::write(home.join(".config/gh/hosts.yml"), "x").unwrap();
+        let gh = place(&search, ".config/gh");
+        assert_eq!(search.at_entry(gh, OsStr::new("hosts.yml")), [home.join(".config/gh/hosts.yml")]);
+        assert!(search.at_entry(root, OsStr::new("notes.txt")).is_empty());
+
         assert!(names.iter().any(|n| n == ".docker/config.json" || n == ".docker"), "{names:?}");
         for shown in
             [".config", ".config/nvim", ".config/nvim/init.lua", "code", "notes.txt", ".bashrc", ".local"]

@@ -45,6 +45,8 @@ pub(super) fn set_up(plan: &Plan, line: &Line) -> Result<(), RunError> {
     for cover in &plan.covers {
         put(cover, &blank)?;
     }
+    line.say(&Said::Blank, Some(blank.0.as_fd())).map_err(step("handing over empty entries", none))?;
+    drop(blank);
     new_proc(plan.root)?;
     if plan.root {
         new_dev()?;
@@ -103,28 +105,51 @@ fn mount_merged(number: usize, target: &Target, line: &Line) -> Result<(), RunEr
 /// An empty directory and an empty file to cover things with. They stand over the old `/proc`, where the new one hides them in turn;
 /// nothing that is done meanwhile needs `/proc`.
 #[derive(Debug)]
-struct Blank;
+pub(super) struct Blank(OwnedFd);
 
 impl Blank {
-    const DIR: &str = "/proc/dir";
-    const FILE: &str = "/proc/file";
+    const DIR: &str = "dir";
+    const FILE: &str = "file";
 
     fn new() -> Result<Self, RunError> {
         let bench = Path::new("/proc");
-        let make = || -> sys::Result<()> {
+        let make = || -> sys::Result<Self> {
             let root = tmpfs(c"mode=0755,size=64k,nr_inodes=64")?;
             attach(root.as_fd(), refer(bench)?.as_fd())?;
-            rustix::fs::mkdir(Self::DIR, Mode::from_raw_mode(0o555))?;
+            let root = refer(bench)?;
+            rustix::fs::mkdirat(&root, Self::DIR, Mode::from_raw_mode(0o555))?;
             let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
-            drop(rustix::fs::open(Self::FILE, flags, Mode::from_raw_mode(0o444))?);
-            remount_read_only(bench)
+            drop(rustix::fs::openat(&root, Self::FILE, flags, Mode::from_raw_mode(0o444))?);
+            remount_read_only(bench)?;
+            Ok(Self(root))
         };
-        make().map_err(step("making empty entries over", bench)).map(|()| Self)
+        make().map_err(step("making empty entries over", bench))
+    }
+
+    /// What came from the namespaces over the line.
+    pub(super) fn from_inside(root: OwnedFd) -> Self {
+        Self(root)
     }
 
     /// A detached mount of the empty directory or the empty file, which takes no writes.
     fn piece(&self, dir: bool) -> sys::Result<OwnedFd> {
-        copy_tree(refer(Path::new(if dir { Self::DIR } else { Self::FILE }))?.as_fd())
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let name = if dir { Self::DIR } else { Self::FILE };
+        copy_tree(rustix::fs::openat(&self.0, name, flags, Mode::empty())?.as_fd())
+    }
+
+    /// Covers what appeared at a path while the program runs. To be called in its namespaces; what is covered already stays so, and
+    /// what is gone again is no error.
+    pub(super) fn cover(&self, at: &Path) -> sys::Result<()> {
+        let place = match refer(at) {
+            Err(errno) if sys::is_absent(errno) => return Ok(()),
+            other => other?,
+        };
+        let stat = sys::stat_fd(place.as_fd())?;
+        if stat.dev == sys::stat_fd(self.0.as_fd())?.dev {
+            return Ok(());
+        }
+        attach(self.piece(stat.is_dir())?.as_fd(), place.as_fd())
     }
 }
 

@@ -29,7 +29,7 @@ pub use agents::AgentChoice;
 pub use enter::enter;
 pub use error::RunError;
 pub(super) use error::cure;
-pub(super) use home::credentials;
+pub(super) use home::Search;
 
 use plan::{Cover, Plan, Target, doors, identity, other_sessions, other_ways, settle};
 
@@ -68,7 +68,7 @@ pub struct Outcome {
     pub ended: Ended,
     /// The sessions in which it wrote: the workspace's first, then the others.
     pub sessions: Vec<Session>,
-    /// How many credentials in the home directory were kept from it.
+    /// How many credentials in the home directory were kept from it, those included that appeared while it ran.
     pub covered: usize,
 }
 
@@ -136,11 +136,12 @@ fn run_picked(
         }
     }
     let (plan, covered) = plan(state, config, request, &daemons, found, &expose)?;
-    let ended = outside::supervise(&plan, &mut daemons);
-    if ended.is_err() {
+    let result = outside::supervise(&plan, &mut daemons);
+    if result.is_err() {
         daemons.iter_mut().for_each(Daemon::end);
     }
-    Ok((ended?, covered))
+    let (ended, late) = result?;
+    Ok((ended, covered + late))
 }
 
 /// Patterns for what is exposed in a home directory that is a workspace itself: merged shows it then, and it is not covered.
@@ -265,5 +266,6 @@ fn plan(
     covers.push(empty(state.root().to_owned()));
     let here = Path::new(".");
     let cwd = std::env::current_dir().and_then(fs::canonicalize).map_err(SessionError::io("find", here))?;
-    Ok((Plan { targets, covers, cwd, command: request.command.clone(), root: uid == 0 }, covered))
+    let (command, expose) = (request.command.clone(), expose.to_vec());
+    Ok((Plan { targets, covers, expose, cwd, command, root: uid == 0 }, covered))
 }

@@ -1,12 +1,14 @@
 //! The side of a `run` that stays outside: id maps, handing FUSE descriptors to the daemons, signals and job control.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
+use super::inside::Blank;
 use super::plan::Plan;
 use super::wire::{Line, SET_UP, Said};
 use super::{Ended, RunError, init};
@@ -22,8 +24,9 @@ fn step(step: &str) -> impl FnOnce(Errno) -> RunError + '_ {
     move |errno| RunError::SetUp { step: step.to_owned(), path: Path::new("").to_owned(), errno }
 }
 
-/// Copies this process into new namespaces, lets the copy carry out the plan, and stays until the program ends.
-pub(super) fn supervise(plan: &Plan, daemons: &mut [Daemon]) -> Result<Ended, SessionError> {
+/// Copies this process into new namespaces, lets the copy carry out the plan, and stays until the program ends. The number is that of
+/// the credentials that appeared meanwhile and were covered.
+pub(super) fn supervise(plan: &Plan, daemons: &mut [Daemon]) -> Result<(Ended, usize), SessionError> {
     let signals = SignalQueue::block(&init::SIGNALS).map_err(step("blocking signals"))?;
     let (ours, theirs) = Line::pair().map_err(step("making a line to the namespaces"))?;
     let terminal = Terminal::remember();
@@ -37,10 +40,12 @@ pub(super) fn supervise(plan: &Plan, daemons: &mut [Daemon]) -> Result<Ended, Se
     write_maps(child).map_err(step("writing the id maps"))?;
     ours.go().map_err(step("letting the namespaces begin"))?;
     let sessions: Vec<Session> = daemons.iter().map(|d| d.session().clone()).collect();
-    let ended = match begin(&ours, daemons)? {
+    let mut late = Late { plan, process: None, blank: None, covered: BTreeSet::new() };
+    let ended = match begin(&ours, daemons, &mut late)? {
         Begun::Runs(program) => {
-            note(&sessions, program);
-            relay(&ours, &signals, child, &terminal)?
+            note(&sessions, program.as_ref());
+            late.process = program;
+            relay(&ours, &signals, child, &terminal, (&mut late, daemons))?
         }
         Begun::Not(ended) => ended,
     };
@@ -51,7 +56,7 @@ pub(super) fn supervise(plan: &Plan, daemons: &mut [Daemon]) -> Result<Ended, Se
             tracing::warn!(session = %daemon.session().name(), "the daemon still runs");
         }
     }
-    Ok(ended)
+    Ok((ended, late.covered.len()))
 }
 
 /// The first process of the namespaces, which is ended with this value.
@@ -110,13 +115,39 @@ fn identity_map(own: &str) -> String {
     lines.collect()
 }
 
+/// Covers credentials that appear in the home directory while the program runs, or are replaced there: a rename over a covered file
+/// takes the cover away, as it takes away every mount in other namespaces (rename(2) and detach_mounts() since Linux 3.18).
+struct Late<'a> {
+    plan: &'a Plan,
+    /// The program: the first process of the namespaces lets nobody trace it, and so nobody follow it.
+    process: Option<OwnedFd>,
+    blank: Option<Blank>,
+    covered: BTreeSet<PathBuf>,
+}
+
+impl Late<'_> {
+    fn cover(&mut self, mut found: Vec<PathBuf>) {
+        let (Some(process), Some(blank)) = (&self.process, &self.blank) else { return };
+        found.retain(|at| self.plan.covers_late(at));
+        let each = || found.iter().map(|at| blank.cover(at)).fold(Ok(()), Result::and);
+        match sys::in_namespaces_of(process.as_fd(), each) {
+            Ok(()) => {}
+            // It is ending.
+            Err(Errno::SRCH) => return,
+            Err(errno) => tracing::warn!(%errno, "not every credential that appeared is covered"),
+        }
+        found.retain(|at| !self.plan.covers.iter().any(|cover| at.starts_with(cover.at())));
+        self.covered.extend(found);
+    }
+}
+
 enum Begun {
     Runs(Option<OwnedFd>),
     Not(Ended),
 }
 
 /// Until the program runs or it is clear that it will not.
-fn begin(line: &Line, daemons: &mut [Daemon]) -> Result<Begun, SessionError> {
+fn begin(line: &Line, daemons: &mut [Daemon], late: &mut Late<'_>) -> Result<Begun, SessionError> {
     loop {
         if !line.is_ready(SET_UP) {
             return Err(step("waiting for the namespaces")(Errno::TIMEDOUT).into());
@@ -131,6 +162,7 @@ fn begin(line: &Line, daemons: &mut [Daemon]) -> Result<Begun, SessionError> {
                 daemon.ready()?;
                 line.go().map_err(step("letting the namespaces go on"))?;
             }
+            Some((Said::Blank, root)) => late.blank = root.map(Blank::from_inside),
             Some((Said::Failed(failure), _)) => return Err(failed(failure)),
             Some((Said::Started, program)) => return Ok(Begun::Runs(program)),
             Some((Said::NotStarted(status, why), _)) => {
@@ -152,8 +184,8 @@ fn failed(failure: crate::session::Failure) -> SessionError {
 }
 
 /// Writes down which process is inside, for `enter`.
-fn note(sessions: &[Session], program: Option<OwnedFd>) {
-    let Some(pid) = program.and_then(|fd| pid_of(&fd)) else { return };
+fn note(sessions: &[Session], program: Option<&OwnedFd>) {
+    let Some(pid) = program.and_then(pid_of) else { return };
     let Some(started) = start_time(pid) else { return };
     for session in sessions {
         let noted = match session.mount_record() {
@@ -177,14 +209,32 @@ fn pid_of(pidfd: &OwnedFd) -> Option<i32> {
 }
 
 /// Passes signals on, and stops and goes on with the program, until it ends.
-fn relay(line: &Line, signals: &SignalQueue, first: Pid, terminal: &Terminal) -> Result<Ended, SessionError> {
+fn relay(
+    line: &Line,
+    signals: &SignalQueue,
+    first: Pid,
+    terminal: &Terminal,
+    (late, daemons): (&mut Late<'_>, &mut [Daemon]),
+) -> Result<Ended, SessionError> {
+    let mut searching = daemons.iter_mut().find(|daemon| daemon.searches());
     loop {
-        let mut fds = [PollFd::new(line, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(line, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+        fds.extend(
+            searching.as_ref().map(|daemon| PollFd::from_borrowed_fd(daemon.channel(), PollFlags::IN)),
+        );
         match poll(&mut fds, None) {
             Err(Errno::INTR) => continue,
             other => other.map_err(step("waiting for the program"))?,
         };
-        let signalled = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        let is_ready = |n: usize| fds.get(n).is_some_and(|fd| !fd.revents().is_empty());
+        let (signalled, appeared) = (is_ready(1), is_ready(2));
+        drop(fds);
+        if appeared && let Some(daemon) = &mut searching {
+            match daemon.appeared() {
+                Some(found) => late.cover(found),
+                None => searching = None,
+            }
+        }
         if signalled && let Some(received) = signals.wait().map_err(step("reading a signal"))? {
             // Of what the kernel sends for a key on the terminal the program gets its own.
             if received.signal != Signal::CHILD && !received.from_kernel {

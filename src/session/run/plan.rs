@@ -62,10 +62,20 @@ pub(super) struct Plan {
     /// Parents before what lies in them.
     pub(super) targets: Vec<Target>,
     pub(super) covers: Vec<Cover>,
+    /// What stays as it is, whatever appears there.
+    pub(super) expose: Vec<PathBuf>,
     pub(super) cwd: PathBuf,
     pub(super) command: Vec<OsString>,
     /// Whether the caller is root: then device nodes and kernel settings are kept from the program as well.
     pub(super) root: bool,
+}
+
+impl Plan {
+    /// Whether a path that appeared in the home directory is to be covered: it is neither exposed nor in a workspace, where merged judges.
+    pub(super) fn covers_late(&self, path: &Path) -> bool {
+        !self.expose.iter().any(|e| path.starts_with(e))
+            && !self.targets.iter().any(|t| path.starts_with(&t.path))
+    }
 }
 
 /// Other ways to a workspace: bind mounts of it, of a directory above it or in it, wherever they are.

@@ -20,6 +20,8 @@ pub(super) const SET_UP: i64 = 60;
 pub(super) enum Said {
     /// Merged is mounted over a target; the FUSE descriptor comes with this.
     Fuse(usize),
+    /// What covers are made of; a descriptor of its directory comes with this.
+    Blank,
     /// The set-up failed.
     Failed(Failure),
     /// The program runs; a descriptor of its process comes with this.
