@@ -177,11 +177,12 @@ impl Stager<'_> {
         self.copy_xattrs(from, slot, false)
     }
 
-    /// Copies the attributes that an overlay passes on; `all` means those outside `user.` too.
+    /// Copies the attributes that an overlay passes on; `all` means everything that lower itself had: ACLs, and an overlay's marks where
+    /// a workspace holds one's layers.
     fn copy_xattrs(&self, from: &Spot, to: &Spot, all: bool) -> Result<()> {
         for (name, value) in self.disk.roots().xattrs(from).at("read the attributes of", from)? {
             let wanted = name.starts_with(b"user.") || all && name.starts_with(b"system.posix_acl");
-            if wanted && !is_private_xattr(&name) {
+            if wanted && (all || !is_private_xattr(&name)) {
                 self.disk.set_xattr(to, &name, &value).at("set the attributes of", to)?;
             }
         }

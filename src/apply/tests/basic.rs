@@ -2,10 +2,12 @@
 //! takes it all back.
 
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 
 use super::lab::{Lab, chmod, open_gates, rel, tree};
 use crate::apply::{ApplyError, KeptReason, Options, Plan, Reason, Side, pending};
+use crate::sys;
 
 fn lab() -> Lab {
     let lab = Lab::new();
@@ -218,6 +220,20 @@ fn names_of_one_file_stay_one_file() {
     lab.undo().unwrap();
     assert_eq!(ino("edited"), ino("other"));
     assert_eq!(tree(&lab.ws())["other"].1, b"old\n");
+}
+
+/// A workspace may hold the layers of an overlay, as the storage of a container engine does.
+#[test]
+fn a_marked_directory_of_lower_has_its_mark_after_undo() {
+    let lab = lab();
+    let mark = |dir: &fs::File| sys::get_xattr(dir.as_fd(), crate::layer::OPAQUE).unwrap();
+    let open = || fs::File::open(lab.ws().join("dir/inner")).unwrap();
+    crate::layer::mark_opaque(open().as_fd()).unwrap();
+    lab.agent_deletes("dir");
+    lab.apply();
+    assert!(!lab.ws().join("dir").exists());
+    lab.undo().unwrap();
+    assert_eq!(mark(&open()).as_deref(), Some(b"y".as_slice()));
 }
 
 #[test]
