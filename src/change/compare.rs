@@ -86,7 +86,12 @@ impl Compare<'_> {
         if draft.change.hidden_inside > 0 {
             return Some(Conflict::HiddenInside);
         }
-        let Some(base) = &draft.change.base else { return Some(self.no_base()) };
+        let Some(base) = &draft.change.base else {
+            // A directory that was copied up for what lies in it was one in lower as well.
+            let was_dir = draft.change.new.as_ref().is_some_and(|n| n.file_type() == FileType::Dir)
+                && is_bare_copy(draft);
+            return Some(if was_dir { Conflict::TypeAgainstContent } else { self.no_base() });
+        };
         match self.moved(&draft.change.path, old, base) {
             Ok(Moved::No) => None,
             Ok(Moved::Content | Moved::Retyped) => Some(Conflict::TypeAgainstContent),

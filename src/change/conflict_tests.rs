@@ -82,6 +82,16 @@ fn an_untouched_copy_of_what_lower_no_longer_has_is_no_change() {
 }
 
 #[test]
+fn a_directory_that_became_a_file_in_lower_is_told_by_its_type() {
+    let s = Scene::new();
+    put(&s.lower(), "d/f", "x\n");
+    s.write("d/new", "n\n");
+    fs::remove_dir_all(s.lower().join("d")).unwrap();
+    put(&s.lower(), "d", "theirs\n");
+    assert_eq!(s.shown(), ["T d !type-against-content", "A d/new"]);
+}
+
+#[test]
 fn modes_are_merged_apart_from_content() {
     let s = Scene::new();
     let chmod = |root: std::path::PathBuf, path: &str, mode| {

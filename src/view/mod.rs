@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{RwLock, RwLockWriteGuard};
 
 use crate::judge::Judge;
-use crate::layer::{BaseStore, LowerDir, UpperDir};
+use crate::layer::{BaseStore, LowerDir, Origin, Stamp, UpperDir};
 use crate::path::{Name, RelPath};
 use crate::sys::{self, Errno, Result, Stat};
 
@@ -109,6 +109,9 @@ impl View {
         let touched = !upper.list(&RelPath::root())?.is_empty();
         if !touched {
             adopt_root(&upper, &lower_root)?;
+            // The base knows of this session from the start: what it does not know later was not there, or came into upper another way.
+            let origin = Origin { stamp: Stamp::from(&lower_root), hash: None };
+            base.record(&RelPath::root(), &origin).map_err(copy_up::io_errno)?;
         }
         let root = Node::root(&lower_root);
         let view = Arc::new(Self {
@@ -267,6 +270,22 @@ mod tests {
 
     use super::*;
     use crate::policy::Policy;
+
+    #[test]
+    fn the_base_of_a_new_session_is_not_empty_and_knows_no_path_yet() {
+        let dir = tempfile::tempdir().unwrap();
+        for sub in ["lower", "upper", "work", "base"] {
+            std::fs::create_dir(dir.path().join(sub)).unwrap();
+        }
+        let open = |at: &str| dir.path().join(at);
+        let lower = Arc::new(LowerDir::open(&open("lower")).unwrap());
+        let judge = Arc::new(Judge::new(lower, Arc::new(Policy::builtin()), [0; 32], Vec::new()));
+        let upper = UpperDir::open(&open("upper"), &open("work")).unwrap();
+        let base = BaseStore::open(&open("base")).unwrap();
+        View::new(ViewConfig { judge, upper, base, read_only: false }).unwrap().close();
+        let known = BaseStore::open(&open("base")).unwrap().all();
+        assert_eq!(known.iter().map(|(path, _)| path).collect::<Vec<_>>(), [&RelPath::root()]);
+    }
 
     #[test]
     fn a_quiet_view_takes_no_write_to_a_file_of_upper_either() {
