@@ -8,11 +8,15 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, LazyLock};
 
 use super::testing::{Scene, put};
 use super::{CONTEXT, Omitted, write_patch};
-use crate::layer::{Origin, Stamp};
-use crate::path::RelPath;
+use crate::judge::Judge;
+use crate::layer::{BaseStore, LowerDir, Origin, Stamp, UpperDir};
+use crate::path::{Name, RelPath};
+use crate::policy::Policy;
+use crate::view::{ROOT, View, ViewConfig};
 
 /// What a patch carries of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -263,9 +267,15 @@ fn build_upper(s: &Scene, rng: &mut Rng, old: &Tree, new: &Tree) {
     }
 }
 
+/// Both what a careful person types first, and the real thing.
 fn git_apply(dir: &Path, patch: &[u8]) -> Result<(), String> {
+    run_git(dir, &["apply", "--binary", "--check", "-"], patch)?;
+    run_git(dir, &["apply", "--binary", "-"], patch)
+}
+
+fn run_git(dir: &Path, words: &[&str], patch: &[u8]) -> Result<(), String> {
     let mut git = Command::new("git");
-    git.args(["apply", "--binary", "--whitespace=nowarn", "-"]).current_dir(dir);
+    git.args(words).current_dir(dir);
     git.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
     git.env("GIT_CEILING_DIRECTORIES", dir.parent().unwrap());
     let mut child = git
@@ -294,9 +304,64 @@ fn patch(s: &Scene) -> Vec<u8> {
     patch
 }
 
+/// What a view shows.
+fn merged(s: &Scene) -> Tree {
+    static POLICY: LazyLock<Arc<Policy>> = LazyLock::new(|| Arc::new(Policy::builtin()));
+    let lower = Arc::new(LowerDir::open(&s.lower()).unwrap());
+    let judge = Arc::new(Judge::new(lower, Arc::clone(&POLICY), [7; 32], Vec::new()));
+    let upper = UpperDir::open(&s.upper_dir(), &s.dir.path().join("work")).unwrap();
+    let base = BaseStore::open(&s.dir.path().join("base")).unwrap();
+    let view = View::new(ViewConfig { judge, upper, base, read_only: true }).unwrap();
+    let (mut tree, mut todo) = (Tree::new(), vec![(ROOT, Vec::new())]);
+    while let Some((dir, at)) = todo.pop() {
+        let mut names = Vec::new();
+        view.read_dir(dir, 0, |line| {
+            names.extend(Name::new(line.name));
+            true
+        })
+        .unwrap();
+        for name in names {
+            let entry = view.lookup(dir, &name).unwrap().unwrap();
+            let path = [at.as_slice(), name.as_bytes()].concat();
+            if entry.stat.is_dir() {
+                todo.push((entry.id, [path.as_slice(), b"/"].concat()));
+            } else if entry.stat.is_file() {
+                let bytes = view.read(entry.id, 0, 1 << 20).unwrap();
+                tree.insert(path, Node::File(bytes, entry.stat.permissions() & 0o100 != 0));
+            } else {
+                tree.insert(path, Node::Link(view.readlink(entry.id).unwrap()));
+            }
+        }
+    }
+    view.close();
+    tree
+}
+
+/// What a patch may carry; each must come often enough for the test to mean it.
+const CARRIED: &[&[u8]] = &[
+    b"\nnew file mode 100644\n",
+    b"\nnew file mode 100755\n",
+    b"\nnew file mode 120000\n",
+    b"\ndeleted file mode 100644\n",
+    b"\nold mode 100644\nnew mode 100755\n",
+    b"\nsimilarity index 100%\nrename from ",
+    b"\nrename from ",
+    b"\nGIT binary patch\n",
+    b"\n\\ No newline at end of file\n",
+    b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391",
+    b"diff --git \"a/",
+    b"tab\\there",
+    b"quo\\\"te",
+    b"new\\nline",
+    b"bad\\377",
+    b"two words",
+    b"\r\n",
+];
+
 #[test]
 fn random_change_sets_through_git() {
     let (mut applied, mut bytes) = (0, 0);
+    let mut carried = vec![0; CARRIED.len()];
     for seed in 1..=320_u64 {
         let mut rng = Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let mut old = Tree::new();
@@ -320,6 +385,10 @@ fn random_change_sets_through_git() {
         build_upper(&s, &mut rng, &old, &new);
         let patch = patch(&s);
         bytes += patch.len();
+        for (n, what) in carried.iter_mut().zip(CARRIED) {
+            *n += usize::from(memchr::memmem::find(&patch, what).is_some());
+        }
+        assert_eq!(merged(&s), new, "seed {seed}");
         if patch.is_empty() {
             assert_eq!(old, new, "seed {seed}");
             continue;
@@ -331,6 +400,8 @@ fn random_change_sets_through_git() {
         assert_eq!(got, new, "seed {seed}\n{}", String::from_utf8_lossy(&patch));
         applied += 1;
     }
+    let rare = CARRIED.iter().zip(&carried).find(|(_, n)| **n < 5);
+    assert_eq!(rare.map(|(what, n)| (what.escape_ascii().to_string(), n)), None);
     assert!(applied >= 300 && bytes > 100_000, "{applied} patches of {bytes} bytes");
 }
 
