@@ -1,6 +1,10 @@
 //! How fast the content rules are, in megabytes a second on one core: over real source, minified JavaScript and binaries, and over
 //! input made to be slow for each rule. Other scanners that are installed run over the same files beside it.
 //! `cargo bench --bench detect -- [DIR…]`: the files are taken from there, else from what this machine has of each kind.
+//!
+//! What paid, on 50 MB of Rust and C with CPU time counted: choosing the windows of a literal by how common they are, comparing eight
+//! bytes before a literal is looked at, and no allocation for a text without one, together 1.66 times as fast. What did not: windows of
+//! four bytes in 32 groups with a table of pairs were half as fast.
 
 #![allow(clippy::print_stdout)]
 

@@ -1,8 +1,10 @@
 //! The first stage of the engine: finds the occurrences of several hundred literals at memory speed. Each literal is known by two
-//! neighbouring windows of three bytes, so that one of them lies at an even offset wherever the literal stands; a text is then
-//! probed at every second byte against a bitmap, and only what passes is compared. The cost per byte is bounded: a
-//! probe, and a comparison with the few literals that share a window. Letter case is folded here and judged by the comparison.
+//! windows of three bytes, so that one of them lies at an even offset wherever the literal stands: the rarest at an even and the
+//! rarest at an odd distance from its beginning. A text is then probed at every second byte against a bitmap, and what passes is
+//! compared eight bytes at a time. The cost per byte is bounded: a probe, and a comparison with the few literals that share a
+//! window. Letter case is folded here and judged by the last comparison.
 
+use super::bigrams::frequency;
 use super::class::Class;
 
 /// What is known of the byte beside a literal of three bytes, from which its second window is made.
@@ -20,6 +22,12 @@ const HEADS: usize = 4096;
 const STEP: usize = 16;
 const BLOCK: usize = STEP + 2;
 
+/// How many of the eight bytes that are compared at once stand before the window.
+const LEAD: usize = 3;
+
+/// Folds the letter case of eight bytes; other bytes that it maps to the same are told apart later.
+const FOLD: u64 = 0x2020_2020_2020_2020;
+
 /// A literal to be found.
 #[derive(Debug, Clone)]
 struct Literal {
@@ -35,6 +43,9 @@ struct Window {
     gram: u32,
     literal: u32,
     offset: i32,
+    /// What the literal has in the eight bytes around its window, case folded, and which bits of them it has.
+    around: u64,
+    mask: u64,
 }
 
 /// A set of literals, each with a target that the caller chose.
@@ -59,8 +70,8 @@ impl LiteralsBuilder {
     pub(super) fn add(&mut self, bytes: &[u8], fold: bool, beside: Option<Beside>, target: usize) -> bool {
         let literal = u32::try_from(self.literals.len()).unwrap_or(u32::MAX);
         let mut window = |gram: [u8; 3], offset: i32| {
-            let gram = folded(gram);
-            self.windows.push(Window { gram, literal, offset });
+            let (around, mask) = around(bytes, offset);
+            self.windows.push(Window { gram: folded(gram), literal, offset, around, mask });
         };
         match (bytes, beside) {
             ([a, b, c], Some(Beside::Prev(class))) => {
@@ -76,13 +87,8 @@ impl LiteralsBuilder {
                 }
             }
             ([_, _, _, _, ..], _) => {
-                let best = bytes.windows(4).enumerate().min_by_key(|(_, w)| commonness(w));
-                if let Some((at, [a, b, c, d])) =
-                    best.map(|(i, w)| (i, <[u8; 4]>::try_from(w).unwrap_or_default()))
-                {
-                    let at = i32::try_from(at).unwrap_or(i32::MAX - 1);
-                    window([a, b, c], at);
-                    window([b, c, d], at + 1);
+                for (offset, gram) in rarest(bytes) {
+                    window(gram, offset);
                 }
             }
             _ => return false,
@@ -146,8 +152,12 @@ impl Literals {
     #[inline(never)]
     fn candidates(&self, text: &[u8], gram: u32, at: usize, hit: &mut impl FnMut(usize, usize)) {
         let Some(&(from, to)) = self.heads.get(head_of(gram)) else { return };
+        let around = at.checked_sub(LEAD).and_then(|from| text.get(from..from + 8));
+        let around = around.and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
         for window in self.windows.get(from as usize..to as usize).unwrap_or_default() {
-            if window.gram != gram {
+            // Near the ends of the text there are not eight bytes to compare.
+            if window.gram != gram || around.is_some_and(|a| ((a | FOLD) ^ window.around) & window.mask != 0)
+            {
                 continue;
             }
             let Some(start) = at.checked_add_signed(-window.offset as isize) else { continue };
@@ -165,6 +175,36 @@ impl Literals {
     }
 }
 
+/// The rarest window at an even and the rarest at an odd offset of a literal of four bytes or more. In a literal that can overlap with
+/// itself the two are so near that occurrences are found in their order.
+fn rarest(bytes: &[u8]) -> Vec<(i32, [u8; 3])> {
+    let repeats = |by: &usize| bytes.get(*by..).is_some_and(|rest| bytes.starts_with(rest));
+    let period = (1..bytes.len()).find(repeats).unwrap_or(bytes.len());
+    let windows = bytes.windows(3).enumerate().filter_map(|(at, window)| {
+        let window = <[u8; 3]>::try_from(window).ok()?;
+        Some((at, window, frequency(window)))
+    });
+    let (even, odd): (Vec<_>, Vec<_>) = windows.partition(|(at, ..)| at % 2 == 0);
+    let pairs = even.iter().flat_map(|e| odd.iter().map(move |o| [*e, *o]));
+    let near = pairs.filter(|[e, o]| e.0.abs_diff(o.0) <= period);
+    let best = near.min_by(|[a, b], [c, d]| (a.2 + b.2).total_cmp(&(c.2 + d.2)));
+    let offset = |at: usize| i32::try_from(at).unwrap_or(i32::MAX);
+    best.into_iter().flatten().map(|(at, window, _)| (offset(at), window)).collect()
+}
+
+/// What a literal has in the eight bytes of which the first stands [`LEAD`] bytes before its window at `offset`, and the mask of it.
+fn around(bytes: &[u8], offset: i32) -> (u64, u64) {
+    let (mut value, mut mask) = ([0; 8], [0; 8]);
+    for (i, (value, mask)) in value.iter_mut().zip(&mut mask).enumerate() {
+        let at = (offset as isize + i as isize).checked_sub_unsigned(LEAD);
+        let byte = at.and_then(|at| usize::try_from(at).ok()).and_then(|at| bytes.get(at));
+        if let Some(byte) = byte {
+            (*value, *mask) = (*byte | 0x20, 0xff);
+        }
+    }
+    (u64::from_le_bytes(value), u64::from_le_bytes(mask))
+}
+
 #[inline(always)]
 fn folded(gram: [u8; 3]) -> u32 {
     let [a, b, c] = gram;
@@ -179,23 +219,6 @@ fn place(gram: u32) -> (usize, u32) {
 
 fn head_of(gram: u32) -> usize {
     (gram.wrapping_mul(0x85EB_CA6B) >> 20) as usize & (HEADS - 1)
-}
-
-/// How often a window turns up in source text, roughly: the windows of a literal are chosen where it is rarest.
-fn commonness(window: &[u8]) -> u32 {
-    window.iter().map(|b| u32::from(rank(*b))).sum()
-}
-
-fn rank(b: u8) -> u8 {
-    match b.to_ascii_lowercase() {
-        b'e' | b't' | b' ' => 12,
-        b'a' | b'i' | b'n' | b'o' | b'r' | b's' => 10,
-        b'l' | b'c' | b'd' | b'u' | b'p' | b'm' => 8,
-        b'f' | b'h' | b'g' | b'_' | b'.' | b'b' | b'y' | b'-' | b'/' | b':' | b'=' | b'"' => 6,
-        b'k' | b'v' | b'w' | b'0' | b'1' | b'2' => 4,
-        b'x' | b'3'..=b'9' => 3,
-        _ => 1,
-    }
 }
 
 #[cfg(test)]
@@ -233,5 +256,22 @@ mod tests {
             }
         }
         assert_eq!(hits(&set, b"xx aUTHORIZATION ghP_"), [(3, 2)]);
+    }
+
+    #[test]
+    fn occurrences_that_overlap_are_found_in_their_order() {
+        for literal in [&b"abababab"[..], b"aaaa", b"-----", b"abcabcabcx", b"xzqxzqxe xzqxzqxe"] {
+            let mut builder = LiteralsBuilder::default();
+            assert!(builder.add(literal, true, None, 0));
+            let set = builder.build();
+            for lead in 0..4 {
+                let mut text = vec![b'.'; lead];
+                text.extend(literal.iter().cycle().take(60));
+                let mut found = Vec::new();
+                set.for_each(&text, |_, at| found.push(at));
+                let fits = |at: &usize| text[*at..].starts_with(literal);
+                assert_eq!(found, (0..text.len()).filter(fits).collect::<Vec<_>>());
+            }
+        }
     }
 }

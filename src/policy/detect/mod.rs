@@ -8,6 +8,7 @@ use super::known::{KnownMatcher, KnownValues};
 use super::rules::{Registry, RuleError, RuleText};
 use super::{Format, Formats, Origin, RuleId, RuleInfo, Span};
 
+mod bigrams;
 pub(super) mod checks;
 mod class;
 mod literals;
@@ -236,15 +237,17 @@ impl Engine {
     }
 
     fn spans(&self, text: &[u8], config: bool) -> Vec<Span> {
-        let mut runs = Runs::new(self.elements);
-        let mut done = vec![0; self.patterns.len()];
+        // Made when the first literal is found: most texts hold none.
+        let mut memory = None;
         let mut spans = Vec::new();
         self.literals.for_each(text, |target, at| {
+            let (runs, done) =
+                memory.get_or_insert_with(|| (Runs::new(self.elements), vec![0; self.patterns.len()]));
             let (Some(pattern), Some(done)) = (self.patterns.get(target), done.get_mut(target)) else {
                 return;
             };
             if at >= *done {
-                *done = self.judge(pattern, &mut runs, text, at, config, &mut spans);
+                *done = self.judge(pattern, runs, text, at, config, &mut spans);
             }
         });
         spans

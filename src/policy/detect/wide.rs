@@ -28,6 +28,7 @@ pub(super) fn widen(span: Span) -> Span {
 /// Whether text is UTF-16 without a mark, and whether its low byte comes first.
 fn looks_wide(content: &[u8]) -> Option<bool> {
     let look = content.get(..content.len().min(LOOK))?;
+    memchr::memchr(0, look)?;
     let zeros = |parity: usize| look.iter().skip(parity).step_by(2).filter(|b| **b == 0).count();
     let (even, odd) = (zeros(0), zeros(1));
     let most = look.len() * 4 / 10;
