@@ -104,6 +104,8 @@ pub(super) enum Command {
     Man(man::Args),
     #[command(hide = true)]
     Daemon(daemon::Args),
+    #[command(hide = true)]
+    Prewarm(daemon::PrewarmArgs),
 }
 
 /// Parses `argv`, the program's name first.

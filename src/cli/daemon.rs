@@ -1,4 +1,4 @@
-//! The hidden command that serves a mount; `mount` starts it.
+//! The hidden commands that serve a mount and look through it; `mount` starts the one, and that the other.
 
 use std::path::PathBuf;
 
@@ -14,4 +14,16 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Exit {
     if crate::session::daemon_main(&args.session_dir) == 0 { Exit::Done } else { Exit::Failed }
+}
+
+/// Look through a mount once, to fill the kernel's caches (started by the daemon)
+#[derive(Debug, clap::Args)]
+pub(super) struct PrewarmArgs {
+    /// The mountpoint
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+pub(super) fn prewarm(args: &PrewarmArgs) -> Exit {
+    if crate::session::prewarm_main(&args.dir) == 0 { Exit::Done } else { Exit::Failed }
 }

@@ -77,5 +77,6 @@ fn verb(command: &Command, ui: &mut Ui) -> Result {
         Command::Completions(args) => completions::run(args, ui),
         Command::Man(args) => man::run(args, ui),
         Command::Daemon(args) => Ok(daemon::run(args)),
+        Command::Prewarm(args) => Ok(daemon::prewarm(args)),
     }
 }

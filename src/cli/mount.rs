@@ -42,6 +42,9 @@ pub(super) struct Args {
     /// Stay, and unmount on SIGINT or SIGTERM
     #[arg(long)]
     foreground: bool,
+    /// Do not look through the view once in the background, which makes the first `git status` in it fast
+    #[arg(long)]
+    no_prewarm: bool,
     #[command(flatten)]
     rules: RuleArgs,
 }
@@ -60,6 +63,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
         options: args.rules.options.clone(),
         rule_files: args.rules.files.clone(),
         strict: args.rules.strict,
+        prewarm: !args.no_prewarm,
     };
     if !args.foreground {
         let mounted = session::mount(&state, &config, &request)?;

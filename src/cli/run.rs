@@ -45,6 +45,9 @@ pub(super) struct Args {
     /// Leave this agent's own login, settings and history as they are; `none` for nobody's [default: the agent that CMD names]
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
+    /// Do not look through the view once in the background, which makes the first `git status` in it fast
+    #[arg(long)]
+    no_prewarm: bool,
     #[command(flatten)]
     rules: RuleArgs,
     /// The program and its arguments, after `--`
@@ -75,6 +78,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
             options: args.rules.options.clone(),
             rule_files: args.rules.files.clone(),
             strict: args.rules.strict,
+            prewarm: !args.no_prewarm,
         },
         also: args.also.clone(),
         private_home: args.private_home,

@@ -22,7 +22,7 @@ pub use copy::{clone_or_copy, copy_range, next_data, read_full, read_up_to};
 pub use dir::{RawEntry, list_dir};
 pub use ns::{
     clone_into_namespaces, drop_privileges, forbid_terminal_injection, in_namespaces_of, new_session_keyring,
-    thread_count,
+    start_in_namespaces_of, thread_count,
 };
 pub use pass::{receive_fd, receive_message, send_fd, send_message};
 pub use process::{

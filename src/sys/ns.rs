@@ -38,16 +38,25 @@ pub fn clone_into_namespaces(child: impl FnOnce() -> u8) -> Result<Pid> {
     copy_process(libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID, child)
 }
 
-/// Runs `child` in a copy of this process that moves into the user and the mount namespace of another process, and waits for its end.
+/// Runs `child` in a copy of this process that moves into the user and the mount namespace of another process; returns the copy's pid.
+/// Its exit status is 0, or the errno of setns(2) or of `child`.
 ///
 /// # Errors
-/// The errno of clone(2) or setns(2); what `child` returned; `ECHILD` if it was killed; `EBUSY` as [`clone_into_namespaces`].
-pub fn in_namespaces_of(process: BorrowedFd<'_>, child: impl FnOnce() -> Result<()>) -> Result<()> {
+/// The errno of clone(2); `EBUSY` as [`clone_into_namespaces`].
+pub fn start_in_namespaces_of(process: BorrowedFd<'_>, child: impl FnOnce() -> Result<()>) -> Result<Pid> {
     let spaces = ThreadNameSpaceType::USER | ThreadNameSpaceType::MOUNT;
-    let pid = copy_process(0, || {
+    copy_process(0, || {
         let done = move_into_thread_name_spaces(process, spaces).and_then(|()| child());
         done.map_or_else(|errno| u8::try_from(errno.raw_os_error()).unwrap_or(u8::MAX), |()| 0)
-    })?;
+    })
+}
+
+/// As [`start_in_namespaces_of`], and waits for the copy's end.
+///
+/// # Errors
+/// Those, and what `child` returned; `ECHILD` if it was killed.
+pub fn in_namespaces_of(process: BorrowedFd<'_>, child: impl FnOnce() -> Result<()>) -> Result<()> {
+    let pid = start_in_namespaces_of(process, child)?;
     let status = loop {
         match waitpid(Some(pid), WaitOptions::empty()) {
             Err(Errno::INTR) => {}

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::world::{World, text, until};
+use crate::world::{Running, World, text, until};
 
 /// Puts a script where the world's user can run it.
 pub fn script(world: &World, name: &str, source: &str) -> PathBuf {
@@ -126,4 +126,41 @@ pub fn what_the_kernel_forgets_is_forgotten(uid: u32) {
     }
     println!("{} bytes after the first, {} after the second", after[0], after[1]);
     assert!(after[1] < after[0] + after[0] / 4, "memory grows: {after:?}");
+}
+
+/// Merged is looked through in the background, without keeping anybody from ending it; also in a `run`.
+pub fn looked_through_ahead(uid: u32) {
+    let world = World::new(uid);
+    for dir in 0..40 {
+        let dir = world.repo().join(format!("dir-{dir}"));
+        fs::create_dir(&dir).unwrap();
+        (0..50).for_each(|n| fs::write(dir.join(format!("file-{n}")), "text\n").unwrap());
+    }
+    let nodes = || -> usize {
+        let said = world.scrubfs("nodes").output().unwrap();
+        text(&said).lines().nth(1).and_then(|n| n.parse().ok()).unwrap_or_default()
+    };
+    let mount = || {
+        let output = world.scrubfs("mount").args([".", "--prewarm"]).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+    };
+    mount();
+    until("all nodes are known", || nodes() > 2040);
+    for _ in 0..5 {
+        let output = world.scrubfs("unmount").output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        mount();
+    }
+    assert!(world.scrubfs("unmount").status().unwrap().success());
+    let go = world.path("out/go");
+    let mut command = world.scrubfs("run");
+    let script = "echo ready; while [ ! -e \"$0\" ]; do sleep 0.02; done";
+    command.args([".", "--prewarm", "--", "sh", "-c", script]).arg(&go);
+    let (mut running, _said) = Running::start(&mut command, "ready");
+    until("all nodes are known to the run", || nodes() > 2040);
+    fs::write(&go, "").unwrap();
+    assert!(running.0.wait().unwrap().success());
+    let at_once = world.scrubfs("run").args([".", "--prewarm", "--", "true"]).output().unwrap();
+    assert!(at_once.status.success(), "{}", text(&at_once));
+    assert!(text(&world.scrubfs("list").output().unwrap()).contains("repo unmounted"));
 }

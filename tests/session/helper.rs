@@ -1,5 +1,5 @@
 //! What this binary does when a test calls it by a verb: the session's functions, with the plainest of command lines. The daemon is the
-//! program started anew, so whoever calls these functions must answer to `daemon`, too.
+//! program started anew, so whoever calls these functions must answer to `daemon` and `prewarm`, too.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::exit;
 
 use scrubfs::session::{
     AgentChoice, ConfigDir, MountRequest, PolicyOption, RunRequest, SessionError, SessionName, StateDir,
-    daemon_main, docker_plugin, enter, mount, mount_here, resolve, run, unmount,
+    daemon_main, docker_plugin, enter, mount, mount_here, prewarm_main, resolve, run, unmount,
 };
 
 type Result<T> = std::result::Result<T, SessionError>;
@@ -18,6 +18,7 @@ pub fn maybe(arguments: &[OsString]) {
     let rest = arguments.get(1..).unwrap_or_default();
     let status = match verb {
         "daemon" => i32::from(daemon_main(Path::new(&rest[1]))),
+        "prewarm" => i32::from(prewarm_main(Path::new(&rest[0]))),
         "mount" | "foreground" => report(start(verb, rest)),
         "unmount" => report(StateDir::from_env().and_then(|state| {
             let session = resolve(&state, rest.first().map(OsString::as_os_str))?;
@@ -90,6 +91,7 @@ fn request(words: &[OsString]) -> (RunRequest, Vec<OsString>) {
             "--also" => request.also.push(value().into()),
             "--expose" => request.expose.push(value().into()),
             "--agent" => request.agent = AgentChoice::Named(value().into_string().unwrap()),
+            "--prewarm" => request.mount.prewarm = true,
             "--private-home" => request.private_home = true,
             other => panic!("{other}"),
         }

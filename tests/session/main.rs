@@ -47,6 +47,7 @@ const TESTS: &[Test] = &[
     ("no_watches_left", live::no_watches_left),
     ("an_untouched_tree_costs_no_request", files::an_untouched_tree_costs_no_request),
     ("what_the_kernel_forgets_is_forgotten", files::what_the_kernel_forgets_is_forgotten),
+    ("looked_through_ahead", files::looked_through_ahead),
     ("merged_answers_as_a_plain_directory", files::questions),
     ("the_workspace_at_its_own_path", runs::the_workspace_at_its_own_path),
     ("the_exit_status", runs::the_exit_status),

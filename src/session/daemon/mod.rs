@@ -47,6 +47,9 @@ pub(super) struct Order {
     /// Patterns that are shown this time, and are no rule of the session.
     #[serde(default)]
     pub(super) shown: Vec<String>,
+    /// Whether the daemon has merged looked through once; in a `run` who supervises it does.
+    #[serde(default)]
+    pub(super) prewarm: bool,
 }
 
 /// What the daemon reports.

@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process::Child;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Order, late, signals};
@@ -12,6 +13,7 @@ use crate::fuse::{self, MountOptions, Server};
 use crate::judge::Judge;
 use crate::path::Escaped;
 use crate::session::control::{ControlServer, Served, Status};
+use crate::session::prewarm;
 use crate::session::record::{AnyPath, FORMAT, start_time};
 use crate::session::run::Search;
 use crate::session::unmount::{ELSEWHERE, UnmountError, unmount_path};
@@ -39,6 +41,7 @@ pub(super) struct Serving {
     control: ControlServer,
     lock: SessionLock,
     home: Option<PathBuf>,
+    prewarm: bool,
 }
 
 /// What the control socket and the signals work on.
@@ -51,6 +54,8 @@ pub(super) struct Live {
     mountpoint: PathBuf,
     began: Instant,
     foreground: Option<std::sync::mpsc::Sender<()>>,
+    /// Looks through merged.
+    prewarm: Mutex<Option<Child>>,
 }
 
 impl Prepared {
@@ -142,7 +147,7 @@ impl Prepared {
         session.write_mount_record(&record)?;
         let control =
             ControlServer::bind(session.dir()).map_err(SessionError::io("listen in", session.dir()))?;
-        let home = order.home.map(|AnyPath(home)| home);
+        let (home, prewarm) = (order.home.map(|AnyPath(home)| home), order.prewarm);
         let live = Live {
             session,
             view,
@@ -151,8 +156,9 @@ impl Prepared {
             mountpoint: order.mountpoint,
             began: Instant::now(),
             foreground: None,
+            prewarm: Mutex::default(),
         };
-        Ok(Serving { server, live: Arc::new(live), control, lock, home })
+        Ok(Serving { server, live: Arc::new(live), control, lock, home, prewarm })
     }
 }
 
@@ -172,13 +178,17 @@ impl Serving {
     /// # Errors
     /// Why it ended otherwise than by being unmounted.
     pub(super) fn run(self, queue: SignalQueue) -> Result<(), SessionError> {
-        let Self { server, live, control, lock, .. } = self;
+        let Self { server, live, control, lock, prewarm, .. } = self;
         let dir = live.session.dir().to_owned();
         signals::handle(queue, Arc::clone(&live))?;
         control.serve(Arc::clone(&live) as Arc<dyn Served>).map_err(SessionError::io("listen in", &dir))?;
         keep_verdicts(&live.judge).map_err(SessionError::io("start a thread in", &dir))?;
         tracing::info!(mountpoint = %Escaped::path(&live.mountpoint), "mounted");
+        if prewarm {
+            live.begin_prewarm();
+        }
         let result = server.run();
+        live.end_prewarm();
         live.ends();
         drop(control);
         drop(lock);
@@ -217,6 +227,23 @@ impl Live {
             && tell.send(()).is_err()
         {
             tracing::debug!("nobody waits in the foreground");
+        }
+    }
+
+    fn begin_prewarm(&self) {
+        match prewarm::start(&self.mountpoint) {
+            Ok(child) => *self.prewarm.lock().unwrap_or_else(PoisonError::into_inner) = Some(child),
+            Err(error) => tracing::warn!(%error, "merged is not looked through ahead"),
+        }
+    }
+
+    /// Nothing of this program is to keep the mount busy.
+    fn end_prewarm(&self) {
+        let child = self.prewarm.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut child) = child
+            && let Err(error) = child.kill().and_then(|()| child.wait())
+        {
+            tracing::debug!(%error, "what looked through merged could not be ended");
         }
     }
 
@@ -291,6 +318,7 @@ impl Served for Live {
         if !self.session.is_mounted_at(&self.mountpoint).unwrap_or(true) {
             return self.end_elsewhere(lazy);
         }
+        self.end_prewarm();
         match unmount_path(&self.mountpoint, lazy) {
             Ok(()) => {
                 self.forget_mount();

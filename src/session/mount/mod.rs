@@ -45,6 +45,8 @@ pub struct MountRequest {
     pub rule_files: Vec<PathBuf>,
     /// Turns the entropy-based rules on.
     pub strict: bool,
+    /// Whether merged is looked through once in the background, to fill the kernel's caches.
+    pub prewarm: bool,
 }
 
 /// What was mounted.
@@ -175,6 +177,7 @@ fn prepare(state: &StateDir, config: &ConfigDir, request: &MountRequest) -> Resu
             policy,
             home: None,
             shown: Vec::new(),
+            prewarm: request.prewarm,
         })
     };
     match order() {

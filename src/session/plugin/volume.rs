@@ -112,6 +112,7 @@ impl Options {
             options: self.policy.clone(),
             rule_files: self.rule_files.clone(),
             strict: self.strict,
+            prewarm: true,
         }
     }
 }

@@ -203,6 +203,7 @@ fn order(config: &ConfigDir, session: &Session, request: &RunRequest) -> Result<
         policy: policy(config, session, &request.mount)?,
         home: None,
         shown: Vec::new(),
+        prewarm: false,
     })
 }
 
@@ -267,5 +268,6 @@ fn plan(
     let here = Path::new(".");
     let cwd = std::env::current_dir().and_then(fs::canonicalize).map_err(SessionError::io("find", here))?;
     let (command, expose) = (request.command.clone(), expose.to_vec());
-    Ok((Plan { targets, covers, expose, cwd, command, root: uid == 0 }, covered))
+    let prewarm = request.mount.prewarm;
+    Ok((Plan { targets, covers, expose, prewarm, cwd, command, root: uid == 0 }, covered))
 }

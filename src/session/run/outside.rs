@@ -13,6 +13,7 @@ use super::plan::Plan;
 use super::wire::{Line, SET_UP, Said};
 use super::{Ended, RunError, init};
 use crate::session::mount::Daemon;
+use crate::session::prewarm::prewarm;
 use crate::session::record::start_time;
 use crate::session::{Session, SessionError};
 use crate::sys::{self, Errno, SignalQueue};
@@ -36,7 +37,7 @@ pub(super) fn supervise(plan: &Plan, daemons: &mut [Daemon]) -> Result<(Ended, u
         errno => RunError::namespaces(errno),
     })?;
     drop(theirs);
-    let mut first = First { pid: child, ended: false };
+    let mut first = Copied { pid: child, ended: false };
     write_maps(child).map_err(step("writing the id maps"))?;
     ours.go().map_err(step("letting the namespaces begin"))?;
     let sessions: Vec<Session> = daemons.iter().map(|d| d.session().clone()).collect();
@@ -44,6 +45,9 @@ pub(super) fn supervise(plan: &Plan, daemons: &mut [Daemon]) -> Result<(Ended, u
     let ended = match begin(&ours, daemons, &mut late)? {
         Begun::Runs(program) => {
             note(&sessions, program.as_ref());
+            // Ends before the daemons do: it keeps merged busy.
+            let _ahead =
+                program.as_ref().filter(|_| plan.prewarm).and_then(|program| look_ahead(plan, program));
             late.process = program;
             relay(&ours, &signals, child, &terminal, (&mut late, daemons))?
         }
@@ -59,28 +63,46 @@ pub(super) fn supervise(plan: &Plan, daemons: &mut [Daemon]) -> Result<(Ended, u
     Ok((ended, late.covered.len()))
 }
 
-/// The first process of the namespaces, which is ended with this value.
-struct First {
+/// A copy of this process, which is ended with this value.
+struct Copied {
     pid: Pid,
     ended: bool,
 }
 
-impl First {
+impl Copied {
     fn wait(&mut self) {
         while let Err(Errno::INTR) = waitpid(Some(self.pid), WaitOptions::empty()) {}
         self.ended = true;
     }
 }
 
-impl Drop for First {
+impl Drop for Copied {
     fn drop(&mut self) {
         if self.ended {
             return;
         }
         if let Err(errno) = kill_process(self.pid, Signal::KILL) {
-            tracing::debug!(%errno, "the namespaces ended by themselves");
+            tracing::debug!(%errno, "a copy of this process ended by itself");
         }
         self.wait();
+    }
+}
+
+/// Has merged looked through while the program begins, by a copy of this process without privilege.
+fn look_ahead(plan: &Plan, program: &OwnedFd) -> Option<Copied> {
+    let look = || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        sys::drop_privileges()?;
+        // It ends early where merged does, and then there is nobody to tell.
+        plan.targets.iter().try_for_each(|target| prewarm(&target.path)).ok();
+        Ok(())
+    };
+    match sys::start_in_namespaces_of(program.as_fd(), look) {
+        Ok(pid) => Some(Copied { pid, ended: false }),
+        Err(errno) => {
+            tracing::debug!(%errno, "merged is not looked through ahead");
+            None
+        }
     }
 }
 

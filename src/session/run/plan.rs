@@ -64,6 +64,8 @@ pub(super) struct Plan {
     pub(super) covers: Vec<Cover>,
     /// What stays as it is, whatever appears there.
     pub(super) expose: Vec<PathBuf>,
+    /// Whether merged is looked through once while the program begins.
+    pub(super) prewarm: bool,
     pub(super) cwd: PathBuf,
     pub(super) command: Vec<OsString>,
     /// Whether the caller is root: then device nodes and kernel settings are kept from the program as well.
