@@ -126,11 +126,19 @@ fn measure(bench: &Bench, workload: &Workload, options: &Options) -> Result<Vec<
                     }
                     mounted.run(workload)?
                 }
-                Start::First | Start::Mount => {
-                    let mounted = Mounted::new(bench, systems[at], workload, round)?;
-                    let sample = match workload.start {
-                        Start::Mount => Sample { wall: mounted.took(), daemon: Duration::ZERO },
-                        Start::Warm | Start::First => mounted.run(workload)?,
+                Start::First | Start::Prewarmed | Start::Second | Start::Mount => {
+                    let mut mounted = Mounted::new(bench, systems[at], workload, round)?;
+                    if workload.start == Start::Prewarmed {
+                        mounted.settle();
+                    }
+                    if workload.start == Start::Second {
+                        mounted.run(workload)?;
+                        mounted.mount_anew(workload)?;
+                    }
+                    let sample = if workload.start == Start::Mount {
+                        Sample { wall: mounted.took(), daemon: Duration::ZERO }
+                    } else {
+                        mounted.run(workload)?
                     };
                     mounted.end()?;
                     sample

@@ -49,6 +49,10 @@ impl System {
 
     /// bindfs has no upper: where a command writes, it takes part if the tree is empty.
     pub(crate) fn takes_part(self, workload: &Workload) -> bool {
+        // The others know nothing of contents, so to them it is the first mount.
+        if workload.start == Start::Second {
+            return matches!(self, Self::Native | Self::Scrubfs);
+        }
         match self {
             Self::Bindfs => !workload.writes || workload.tree == Tree::Empty,
             Self::Native => workload.start != Start::Mount,
@@ -255,7 +259,7 @@ impl<'a> Mounted<'a> {
                 command.arg(if workload.writes { this.scratch.join("native") } else { this.lower.clone() });
                 this.serve(command)?;
             }
-            System::Scrubfs => this.mount_ours()?,
+            System::Scrubfs => this.mount_ours(workload)?,
         }
         fs::read_dir(&this.at).map(drop).or_else(|e| if bench.root { Err(e) } else { Ok(()) }).or_else(
             // A mount of another user's is closed even to root.
@@ -319,11 +323,23 @@ impl<'a> Mounted<'a> {
         command
     }
 
-    fn mount_ours(&mut self) -> Result<()> {
+    /// Ours is unmounted and mounted again.
+    pub(crate) fn mount_anew(&mut self, workload: &Workload) -> Result<()> {
+        if self.system != System::Scrubfs {
+            return Ok(());
+        }
+        self.unmount()?;
+        self.mount_ours(workload)
+    }
+
+    fn mount_ours(&mut self, workload: &Workload) -> Result<()> {
         self.bench.list_mount(&self.at, true)?;
         self.mounted = true;
         let mut command = self.ours();
         command.arg("-q").arg("mount").arg(&self.lower).args(["--session", "bench", "--at"]).arg(&self.at);
+        if workload.start != Start::Prewarmed {
+            command.arg("--no-prewarm");
+        }
         check(&mut command)?;
         let record = fs::read_to_string(self.scratch.join("state/sessions/bench/mount.toml"))?;
         let pid = record.lines().find_map(|l| l.strip_prefix("pid = "));

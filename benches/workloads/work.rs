@@ -8,8 +8,12 @@ use super::trees::Tree;
 /// What a run starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// Nothing but the mount.
+    /// Nothing but the mount, which does not look ahead.
     First,
+    /// A mount that has looked through itself.
+    Prewarmed,
+    /// As the first, with what an earlier mount found out about contents.
+    Second,
     /// After the same command.
     Warm,
     /// Before the mount: mounting is what is measured.
@@ -87,12 +91,21 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     read("git-grep-warm", "warm `git grep`", Tree::Files, Start::Warm, 1.3, GREP),
     read("rg-warm", "warm `rg`", Tree::Files, Start::Warm, 1.3, "rg -c zqxzqxzqx . >/dev/null || [ $? = 1 ]"),
     read("git-status-first", "first `git status`", Tree::Files, Start::First, 4.0, STATUS),
+    read("git-status-prewarmed", "first `git status`, prewarmed", Tree::Files, Start::Prewarmed, 1.2, STATUS),
     read("find-first", "first `find`", Tree::Files, Start::First, 4.0, FIND),
     read(
         "read-first",
         "first open, read, close of 20,000 small files (scans them)",
         Tree::Small,
         Start::First,
+        f64::INFINITY,
+        READ_FILES,
+    ),
+    read(
+        "read-second",
+        "the same in a second mount (verdicts are kept)",
+        Tree::Small,
+        Start::Second,
         f64::INFINITY,
         READ_FILES,
     ),
