@@ -87,11 +87,13 @@ fn literal(rest: &[u8], at: usize, quoted: bool, calls: bool) -> Option<Range<us
         b"(",
         b",",
     ];
-    match operator.iter().find(|op| rest.get(from..).is_some_and(|r| r.starts_with(op))) {
+    let found = operator.iter().find(|op| rest.get(from..).is_some_and(|r| r.starts_with(op)));
+    match found {
         Some(&b"," | &b"(") if !calls => return None,
         Some(&b",") if !quoted => return None,
         Some(op) => from += op.len(),
         // `password "…"`: only with a space, and not behind a closing bracket.
+        None if rest.get(from) == Some(&b'`') => return None,
         None if !quoted && from > 0 && rest.get(..from)?.iter().all(|b| matches!(b, b' ' | b'\t')) => {}
         None => return None,
     }
@@ -117,7 +119,15 @@ fn literal(rest: &[u8], at: usize, quoted: bool, calls: bool) -> Option<Range<us
     let behind = rest.get(literal.end..).unwrap_or_default();
     let gap = behind.iter().take(GAP_MAX).take_while(|b| b"\\\"'`] \t".contains(b)).count();
     let is_key = matches!(behind.get(gap..), Some([b':', ..] | [b'=', b'>', ..]));
-    (!is_key).then_some(at + literal.start..at + literal.end)
+    // What begins a block in Python is its description: `def token(self):`.
+    let describes = matches!(found, Some(&b":")) && !quoted && behind.starts_with(b"\"\"\"");
+    // One name of many: `["ftp_password", "ftp_user", …]`.
+    let inside = rest.get(literal.clone())?;
+    let is_listed = matches!(found, Some(&b","))
+        && behind.get(1) == Some(&b',')
+        && inside.iter().all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-'))
+        && super::names::words(inside).len() > 1;
+    (!is_key && !describes && !is_listed).then_some(at + literal.start..at + literal.end)
 }
 
 /// The inside of the literal that begins at `from`.

@@ -9,6 +9,7 @@ use super::{Format, Formats, Origin, RuleId, Span};
 mod code;
 mod ini;
 mod names;
+mod pair;
 #[cfg(test)]
 mod round_trip_tests;
 mod rules;
@@ -28,7 +29,7 @@ use sink::{Judged, Level, Sink};
 use tree::Dialect;
 
 /// Counts up whenever the same rules and bytes give other spans than before: part of the policy's digest.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// The built-in file's name and text.
 pub(super) const BUILTIN: (&str, &str) =

@@ -41,6 +41,10 @@ impl Judged {
     }
 }
 
+/// What a bare `key` beneath may be a secret of. A key of a cache, a map or a host is none.
+const KEYS_OF: &[&[u8]] =
+    &[b"api", b"access", b"private", b"encryption", b"signing", b"master", b"license", b"licence"];
+
 /// Collects the spans of one text.
 pub(super) struct Sink<'a> {
     pub(super) text: &'a [u8],
@@ -76,6 +80,16 @@ impl<'a> Sink<'a> {
             Named::Harmless => Judged::Harmless(level),
             Named::Unknown => Judged::Unknown(level),
         }
+    }
+
+    /// Judges a name as [`Sink::judge`], and a bare `key` by what it is the key of: `api: { key: … }`.
+    pub(super) fn judge_under(&self, above: &[u8], name: &[u8], level: Level) -> Judged {
+        let of = super::names::words(above);
+        let is_key = matches!(name.to_ascii_lowercase().as_slice(), b"key" | b"keys");
+        if is_key && of.last().is_some_and(|word| KEYS_OF.contains(&word.as_slice())) {
+            return self.judge(&[above, b" ", name].concat(), level);
+        }
+        self.judge(name, level)
     }
 
     /// Takes a value.

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use super::pair::{Pair, Role};
 use super::sink::{Judged, Level, Sink};
 
 /// What differs between the formats.
@@ -23,86 +24,13 @@ const DEPTH_MAX: usize = 10_000;
 #[derive(Debug)]
 struct Frame {
     close: u8,
+    /// The key it belongs to, where that is known.
+    name: Range<usize>,
     level: Level,
     /// What values are judged by that have no key of their own here (those of a list).
     inherited: Judged,
     pair: Pair,
     flag: Option<Judged>,
-}
-
-/// A map that has the name of a value under one key (`name`) and the value under another (`value`).
-#[derive(Debug, Default)]
-pub(super) struct Pair {
-    name: Option<Judged>,
-    /// Where the name stands, and what its own key says of it: without a value beside it, it is one.
-    title: Option<(Range<usize>, Judged)>,
-    valued: bool,
-    waiting: Vec<Range<usize>>,
-}
-
-/// What a key is within such a map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    Name,
-    Value,
-    Other,
-}
-
-impl Role {
-    pub(super) fn of(key: &[u8]) -> Self {
-        match key.to_ascii_lowercase().as_slice() {
-            b"name" | b"key" | b"header" | b"variable" | b"parameter" | b"setting" | b"option" | b"env" => {
-                Self::Name
-            }
-            b"value" | b"default" | b"plainvalue" | b"currentvalue" | b"initialvalue" | b"secretvalue" => {
-                Self::Value
-            }
-            _ => Self::Other,
-        }
-    }
-}
-
-impl Pair {
-    /// Takes the name, whose key was judged so; the values that came before it are judged by it.
-    pub(super) fn named(&mut self, name: Range<usize>, key: Judged, level: Level, sink: &mut Sink<'_>) {
-        let judged = sink.judge(sink.slice(name.clone()), level);
-        for value in std::mem::take(&mut self.waiting) {
-            sink.value(value, judged);
-        }
-        if let Some((title, judged)) = self.title.replace((name, key)).filter(|_| !self.valued) {
-            sink.value(title, judged);
-        }
-        self.name = Some(judged);
-    }
-
-    /// A pair whose name stands elsewhere.
-    pub(super) fn of(name: Judged) -> Self {
-        Self { name: Some(name), ..Self::default() }
-    }
-
-    /// Takes a value, at once or when the name comes.
-    pub(super) fn value(&mut self, value: Range<usize>, sink: &mut Sink<'_>) {
-        self.valued = true;
-        match self.name {
-            Some(judged) => sink.value(value, judged),
-            None => self.waiting.push(value),
-        }
-    }
-
-    /// The map ends: values without a name are judged by the map's level.
-    pub(super) fn end(&mut self, level: Level, sink: &mut Sink<'_>) {
-        for value in std::mem::take(&mut self.waiting) {
-            sink.value(value, Judged::Unknown(level));
-        }
-        if let Some((title, judged)) = self.title.take().filter(|_| !self.valued) {
-            sink.value(title, judged);
-        }
-    }
-
-    /// What the name says of the value, if it is known.
-    pub(super) fn judged(&self) -> Option<Judged> {
-        self.name
-    }
 }
 
 /// A token that may be a key or a value.
@@ -121,6 +49,8 @@ struct Reader<'s, 't> {
     frames: Vec<Frame>,
     /// The key before the value that is to come, and what it is in a pair.
     key: Option<(Judged, Role)>,
+    /// Where the last key stands.
+    name: Range<usize>,
     /// The last label of an HCL block.
     label: Option<Range<usize>>,
     root: Frame,
@@ -129,7 +59,8 @@ struct Reader<'s, 't> {
 
 /// Reads from `range.start`; returns where reading ended and whether all of it was understood.
 pub(super) fn read(sink: &mut Sink<'_>, range: Range<usize>, dialect: Dialect, top: Judged) -> (usize, bool) {
-    let root = Frame { close: 0, level: top.inside(), inherited: top, pair: Pair::default(), flag: None };
+    let (name, level) = (0..0, top.inside());
+    let root = Frame { close: 0, name, level, inherited: top, pair: Pair::default(), flag: None };
     let mut reader = Reader {
         sink,
         dialect,
@@ -137,6 +68,7 @@ pub(super) fn read(sink: &mut Sink<'_>, range: Range<usize>, dialect: Dialect, t
         end: range.end,
         frames: Vec::new(),
         key: None,
+        name: 0..0,
         label: None,
         root,
         broken: false,
@@ -240,6 +172,7 @@ impl<'t> Reader<'_, 't> {
         let mut pair = std::mem::take(&mut self.root.pair);
         pair.end(self.root.level, self.sink);
         self.root.level = judged.inside();
+        self.root.name = self.at..self.at + name.len();
         self.at += len;
     }
 
@@ -258,6 +191,8 @@ impl<'t> Reader<'_, 't> {
         let parent = self.top();
         let (level, inherited) = (parent.level, parent.inherited);
         let list = parent.close != b'}';
+        let above = if list { parent.name.clone() } else { 0..0 };
+        let name = if self.key.is_some() { self.name.clone() } else { label.clone().unwrap_or(above) };
         let judged = match self.key.take() {
             Some((judged, _)) => judged,
             None if list => inherited,
@@ -269,7 +204,7 @@ impl<'t> Reader<'_, 't> {
             pair = Pair::of(self.sink.judge(self.sink.slice(label), level));
         }
         let level = if byte == b'{' { judged.inside() } else { level };
-        self.frames.push(Frame { close, level, inherited: judged, pair, flag: None });
+        self.frames.push(Frame { close, name, level, inherited: judged, pair, flag: None });
         self.at += 1;
     }
 
@@ -321,9 +256,10 @@ impl<'t> Reader<'_, 't> {
 
     fn named(&mut self, token: &Token) {
         let name = self.sink.slice(token.inner.clone());
-        let level = self.top().level;
-        let judged = self.sink.judge(name, level);
+        let (level, above) = (self.top().level, self.top().name.clone());
+        let judged = self.sink.judge_under(self.sink.slice(above), name, level);
         self.key = Some((judged, Role::of(name)));
+        self.name = token.inner.clone();
         self.top().flag = None;
     }
 

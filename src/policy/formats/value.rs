@@ -79,6 +79,8 @@ pub(super) fn is_switch(value: &[u8]) -> bool {
         b"required",
         b"optional",
         b"prompt",
+        b"read",
+        b"write",
         b"[]",
         b"{}",
         b"\"\"",

@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
+use super::pair::{Pair, Role};
 use super::sink::{Judged, Level, Sink};
-use super::tree::{Pair, Role};
 
 /// How many elements may be open; deeper ones are judged by these.
 const DEPTH_MAX: usize = 10_000;

@@ -4,8 +4,9 @@
 use std::ops::Range;
 
 use super::code;
+use super::pair::{Pair, Role};
 use super::sink::{Judged, Level, Sink};
-use super::tree::{self, Dialect, Pair, Role};
+use super::tree::{self, Dialect};
 
 /// What stands above the current line: a key, or an item of a list.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ struct Frame {
     /// Its column; the document itself has none.
     column: Option<usize>,
     is_item: bool,
+    /// The key that stands above.
+    name: Range<usize>,
     /// How a value beneath is judged that has no key of its own.
     judged: Judged,
     /// How the keys beneath are judged.
@@ -24,8 +27,8 @@ struct Frame {
 }
 
 impl Frame {
-    fn new(column: Option<usize>, is_item: bool, judged: Judged, level: Level) -> Self {
-        Self { column, is_item, judged, level, pair: Pair::default(), flag: None }
+    fn new(column: Option<usize>, name: Range<usize>, judged: Judged, level: Level) -> Self {
+        Self { column, is_item: false, name, judged, level, pair: Pair::default(), flag: None }
     }
 }
 
@@ -41,7 +44,7 @@ struct Reader<'s, 't> {
 
 /// Reads a whole text; returns whether all of it was understood.
 pub(super) fn read(sink: &mut Sink<'_>, range: Range<usize>, base: Level) -> bool {
-    let document = Frame::new(None, false, Judged::Unknown(base), base);
+    let document = Frame::new(None, 0..0, Judged::Unknown(base), base);
     let mut reader =
         Reader { sink, at: range.start, end: range.end, frames: Vec::new(), document, broken: false };
     reader.begin_document();
@@ -150,8 +153,8 @@ impl Reader<'_, '_> {
             // A list may stand in the column of the key that holds it.
             self.unwind(|f| f.column > Some(column) || (f.column == Some(column) && f.is_item));
             let above = self.above();
-            let item = Frame::new(Some(column), true, above.judged, above.level);
-            self.frames.push(item);
+            let item = Frame::new(Some(column), above.name.clone(), above.judged, above.level);
+            self.frames.push(Frame { is_item: true, ..item });
             let skip = 1 + text.iter().skip(1).take_while(|b| matches!(b, b' ' | b'\t')).count();
             from = (from + skip).min(end);
             column += skip;
@@ -174,11 +177,11 @@ impl Reader<'_, '_> {
     }
 
     fn keyed(&mut self, name: Range<usize>, value: usize, end: usize, column: usize) {
-        let bytes = self.sink.slice(name);
-        let level = self.above().level;
-        let judged = self.sink.judge(bytes, level);
+        let bytes = self.sink.slice(name.clone());
+        let (level, above) = (self.above().level, self.above().name.clone());
+        let judged = self.sink.judge_under(self.sink.slice(above), bytes, level);
         self.node(value, end, Some((judged, Role::of(bytes), Some(column))));
-        self.frames.push(Frame::new(Some(column), false, judged, judged.inside()));
+        self.frames.push(Frame::new(Some(column), name, judged, judged.inside()));
     }
 
     /// The key at `from`, without quotes, and where its value begins.
