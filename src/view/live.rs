@@ -6,17 +6,21 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::node::{Backing, ByNumber, Made, Node};
-use super::{NodeId, Notice, ROOT, View};
+use super::{NodeId, Notice, Quiesced, ROOT, View};
 use crate::layer::{Event, LowerList, Watcher};
 use crate::path::Name;
 use crate::sys::{self, Errno};
 
 /// How long the watching thread sleeps at most before it looks whether the view is still there, in milliseconds.
 const NAP: i64 = 500;
+
+/// How long a change of the layers waits for the kernel to be told of it. A notice waits for requests that are being served.
+const TELL: Duration = Duration::from_secs(10);
 
 /// The watches of one view.
 #[derive(Debug)]
@@ -196,8 +200,14 @@ impl View {
         }
     }
 
-    /// Takes up what someone else changed in the layers while the view was quiesced, and drops all that the kernel remembers.
+    /// Takes up what someone else changed in the layers.
     pub fn layers_changed(&self) {
+        self.take_up(self.quiesce());
+    }
+
+    /// Takes up what someone else changed in the layers while `quiet` held off all requests: the next one sees them as they are now. When this
+    /// returns, the kernel was told to drop all that it remembers.
+    pub fn take_up(&self, quiet: Quiesced<'_>) {
         self.judge.names_changed();
         if let Err(error) = self.base.reload() {
             tracing::warn!(%error, "the base is not read anew; applied paths may count as conflicts");
@@ -206,14 +216,18 @@ impl View {
         self.files.drop_layer(true);
         self.dirs.drop_layer(false);
         self.dirs.drop_layer(true);
-        let ns = self.ns.write();
         for node in self.table.all() {
             if node.id != ROOT && !node.is_unlinked() {
                 self.place_again(&node);
             }
         }
-        drop(ns);
+        drop(quiet);
         self.drop_caches();
+        if !self.notices.settle(TELL) {
+            tracing::warn!(
+                "the kernel was not told of all changes in time; it may show what was for a moment"
+            );
+        }
     }
 
     /// Lets a node stand for what its name means now; one whose name means nothing keeps its old object until it is forgotten.

@@ -331,10 +331,8 @@ impl Served for Live {
 
     fn while_quiet(&self, work: &mut dyn FnMut() -> bool) {
         let quiet = self.view.quiesce();
-        let changed = work();
-        drop(quiet);
-        if changed {
-            self.view.layers_changed();
+        if work() {
+            self.view.take_up(quiet);
         }
     }
 
