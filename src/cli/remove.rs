@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use super::target::{self, Target};
 use super::ui::count;
 use super::{CliError, Exit, Result, Ui};
+use crate::apply::{self, ApplyError};
 use crate::session::{SessionState, unmount};
 
 /// Delete a session; refuses while it has changes that were not applied
@@ -31,6 +32,10 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
                 changes: count(pending, "change", "changes"),
             });
         }
+    }
+    // Before the mount goes: what cannot be removed stays as it is.
+    if let Some(pending) = apply::pending(session.dir())? {
+        return Err(ApplyError::Interrupted(pending).into());
     }
     if session.state()? != SessionState::Unmounted {
         unmount(&session, false)?;
