@@ -64,6 +64,10 @@ impl View {
         node: Option<&Arc<Node>>,
     ) -> Result<()> {
         let copied = self.copy_object(path, lower, verdict, keep)?;
+        // Upper does not cover it yet, so an older word was left by a crash, or by a discard that was cut short.
+        if self.base.get(path).is_some_and(|old| old != copied.origin) {
+            self.base.forget(path).map_err(io_errno)?;
+        }
         self.base.record(path, &copied.origin).map_err(io_errno)?;
         self.upper.publish_unseen(&copied.staged, path)?;
         let stat = sys::stat_fd(copied.staged.as_fd())?;

@@ -288,6 +288,30 @@ mod tests {
     }
 
     #[test]
+    fn a_word_on_the_base_that_a_crash_left_gives_way_to_what_lower_is_at_copy_up() {
+        let dir = tempfile::tempdir().unwrap();
+        for sub in ["lower", "upper", "work", "base"] {
+            std::fs::create_dir(dir.path().join(sub)).unwrap();
+        }
+        let open = |at: &str| dir.path().join(at);
+        std::fs::write(open("lower/f"), "as it was").unwrap();
+        let lower = Arc::new(LowerDir::open(&open("lower")).unwrap());
+        let (path, name) = (RelPath::parse("f").unwrap(), Name::new("f").unwrap());
+        let base = BaseStore::open(&open("base")).unwrap();
+        let stale = Origin { stamp: Stamp::from(&lower.stat(&path).unwrap()), hash: Some([3; 32]) };
+        base.record(&path, &stale).unwrap();
+        std::fs::write(open("lower/f"), "as it is").unwrap();
+        let judge = Arc::new(Judge::new(lower, Arc::new(Policy::builtin()), [0; 32], Vec::new()));
+        let upper = UpperDir::open(&open("upper"), &open("work")).unwrap();
+        let view = View::new(ViewConfig { judge, upper, base, read_only: false }).unwrap();
+        let file = view.lookup(ROOT, &name).unwrap().unwrap();
+        view.write(file.id, 0, b"edited", false).unwrap();
+        view.close();
+        let known = BaseStore::open(&open("base")).unwrap().get(&path).unwrap();
+        assert_eq!(known.hash, Some(*blake3::hash(b"as it is").as_bytes()));
+    }
+
+    #[test]
     fn a_quiet_view_takes_no_write_to_a_file_of_upper_either() {
         let dir = tempfile::tempdir().unwrap();
         for sub in ["lower", "upper", "work", "base"] {
