@@ -88,8 +88,33 @@ fn either(
 ) -> Result<Recovered> {
     match (&story.committed, way) {
         (Some(_), _) => finish(disk, site, journal, story, way),
+        (None, _) if has_begun_to_trim(disk, &story.begin)? => {
+            let staged = stamps(story.staged.as_ref());
+            let staging = journal.staging()?;
+            if staged.is_empty() {
+                return Err(ApplyError::JournalLost {
+                    id: story.begin.id.clone(),
+                    staging: staging.path.to_string(),
+                });
+            }
+            let steps = Steps { disk, staging: &staging, plan: &story.begin.plan, staged: &staged };
+            let journal = written(journal, &steps)?;
+            finish(disk, site, journal, story, way)
+        }
         (None, Way::Abort) => back(disk, story).map(|()| Recovered::Before),
         (None, Way::Continue) => forward(disk, site, journal, story),
+    }
+}
+
+/// Whether the session of an apply is being brought up to date, which follows the record that all steps are done: then that record was
+/// there, whatever became of it since in both copies.
+fn has_begun_to_trim(disk: &dyn Disk, begin: &journal::Begin) -> Result<bool> {
+    match begin.kind {
+        Kind::Apply { .. } => {
+            let aside = store::upper_spot(&begin.id)?;
+            Ok(disk.roots().stat(&aside).at("look at", &aside)?.is_some())
+        }
+        Kind::Undo { .. } => Ok(false),
     }
 }
 

@@ -2,6 +2,7 @@
 //! workspace is exactly as before or exactly as after, the session holds what it held or what is left, and nothing hidden is touched.
 //! Recovery may be interrupted as well.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::faulty::{Fault, Faulty};
@@ -191,6 +192,7 @@ fn expect(lab: &Lab, ends: &Ends, expected: Option<&View>, what: &str) {
 
 #[test]
 fn an_apply_that_stops_anywhere_ends_one_way_or_the_other() {
+    let mut cases = 0;
     for scene in SCENES {
         let ends = scene.ends();
         for call in 0..ends.calls {
@@ -202,14 +204,16 @@ fn an_apply_that_stops_anywhere_ends_one_way_or_the_other() {
                 settle(&lab, &ends, way, &what);
                 let again = recover(&lab, way, Fault::Nothing).0;
                 assert!(matches!(again, Err(ApplyError::NothingInterrupted)), "{what}");
+                cases += 1;
             }
         }
     }
+    assert!(cases > 100, "only {cases} cases");
 }
 
 #[test]
 fn a_recovery_that_stops_anywhere_can_be_repeated() {
-    let mut random = Random(1);
+    let (mut random, mut cases) = (Random(1), 0);
     for scene in SCENES {
         let ends = scene.ends();
         let all = (0..ends.calls).flat_map(|call| WAYS.map(|way| (call, way)));
@@ -227,12 +231,15 @@ fn a_recovery_that_stops_anywhere_can_be_repeated() {
             }
             let what = format!("{}: stop at {call}, {way:?}, recovery stopped at {stops:?}", scene.name);
             settle(&lab, &ends, way, &what);
+            cases += 1;
         }
     }
+    assert!(cases > 100, "only {cases} cases");
 }
 
 #[test]
 fn a_failing_call_takes_everything_back_or_leaves_it_to_recovery() {
+    let mut cases = 0;
     for scene in SCENES {
         let ends = scene.ends();
         for call in 0..ends.calls {
@@ -251,14 +258,16 @@ fn a_failing_call_takes_everything_back_or_leaves_it_to_recovery() {
                     }
                     Err(_) => expect(&lab, &ends, Some(&ends.before), &what),
                 }
+                cases += 1;
             }
         }
     }
+    assert!(cases > 100, "only {cases} cases");
 }
 
 #[test]
 fn a_power_loss_that_takes_any_part_of_the_unsynced_writes_is_recovered() {
-    let mut random = Random(2);
+    let (mut random, mut cases) = (Random(2), 0);
     let (most, samples) = if thorough() { (12, 200) } else { (2, 3) };
     for scene in SCENES {
         let ends = scene.ends();
@@ -283,9 +292,94 @@ fn a_power_loss_that_takes_any_part_of_the_unsynced_writes_is_recovered() {
                 } else {
                     settle(&lab, &ends, way, &what);
                 }
+                cases += 1;
             }
         }
     }
+    assert!(cases > 100, "only {cases} cases");
+}
+
+/// The copies of the journal that are there: the session's own, and the one in the staging directory.
+fn journals(lab: &Lab) -> [Option<PathBuf>; 2] {
+    let find = |dir: PathBuf, is: &dyn Fn(&str) -> bool| {
+        let entries = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap());
+        entries.map(|e| e.path()).find(|p| is(p.file_name().unwrap().to_str().unwrap()))
+    };
+    let prefix = std::str::from_utf8(crate::judge::STAGING_PREFIX).unwrap();
+    let staging = find(lab.ws(), &|name| name.starts_with(prefix));
+    let own = find(lab.state(), &|name| name.ends_with(".journal"));
+    [own, staging.map(|dir| dir.join("journal")).filter(|p| p.exists())]
+}
+
+/// All contents of files and links in the workspace and in the session, wherever they lie.
+fn contents(lab: &Lab) -> BTreeSet<Vec<u8>> {
+    let both = [lab.ws(), lab.state()];
+    both.iter().flat_map(|root| tree(root).into_values()).map(|object| object.1).collect()
+}
+
+/// A flipped bit, or an end that is cut off. That each of either leaves a beginning of the journal's story is shown beside the
+/// journal, bit by bit; here it is what recovery makes of such a beginning.
+fn damage(file: &std::path::Path, random: &mut Random) -> String {
+    let mut bytes = std::fs::read(file).unwrap();
+    let at = random.below(bytes.len() as u64) as usize;
+    let bit = random.below(8);
+    let what = if random.below(2) == 0 {
+        bytes.truncate(at);
+        format!("cut at {at}")
+    } else {
+        bytes[at] ^= 1 << bit;
+        format!("bit {bit} of {at}")
+    };
+    std::fs::write(file, bytes).unwrap();
+    what
+}
+
+#[test]
+fn a_damaged_journal_ends_one_way_or_the_other_or_is_refused_with_nothing_lost() {
+    let mut random = Random(3);
+    let (mut ended, mut refused) = (0, 0);
+    for scene in SCENES {
+        let ends = scene.ends();
+        for call in (0..ends.calls).step_by(if thorough() { 1 } else { 7 }) {
+            // An undo whose end is gone from both copies cannot be told from one that has not ended.
+            let both = (!scene.undo).then_some([true, true]);
+            for copies in [[true, false], [false, true]].into_iter().chain(both) {
+                let lab = scene.start();
+                let all: BTreeSet<Vec<u8>> =
+                    [lab.ws(), lab.up()].iter().flat_map(|d| tree(d).into_values()).map(|o| o.1).collect();
+                scene.act(&lab, Fault::Stop(call), |_| false).0.ok();
+                let there = journals(&lab);
+                let mut damages = Vec::new();
+                for (copy, _) in there.iter().zip(copies).filter(|(_, damaged)| *damaged) {
+                    damages.extend(copy.as_ref().map(|file| damage(file, &mut random)));
+                }
+                let way = WAYS[random.below(2) as usize];
+                let what = format!("{}: stop at {call}, {copies:?}: {damages:?}: {way:?}", scene.name);
+                if pending(&lab.state()).unwrap().is_none() {
+                    expect(&lab, &ends, None, &what);
+                    continue;
+                }
+                match recover(&lab, way, Fault::Nothing).0 {
+                    Ok(_) => {
+                        expect(&lab, &ends, None, &what);
+                        let again = recover(&lab, way, Fault::Nothing).0;
+                        assert!(matches!(again, Err(ApplyError::NothingInterrupted)), "{what}");
+                        ended += 1;
+                    }
+                    Err(ApplyError::JournalLost { .. }) => {
+                        let lost: Vec<_> = all.difference(&contents(&lab)).cloned().collect();
+                        assert!(lost.is_empty(), "{what}: {lost:?}");
+                        assert!(pending(&lab.state()).unwrap().is_some(), "{what}: every command says so");
+                        let again = recover(&lab, way, Fault::Nothing).0;
+                        assert!(matches!(again, Err(ApplyError::JournalLost { .. })), "{what}: {again:?}");
+                        refused += 1;
+                    }
+                    Err(error) => panic!("{what}: {error:?}"),
+                }
+            }
+        }
+    }
+    assert!(ended > refused && refused > 0, "{ended} ended, {refused} refused");
 }
 
 fn unsynced(scene: &Scene, fault: Fault) -> u32 {
