@@ -193,8 +193,13 @@ pub(super) fn finish(disk: &dyn Disk, site: &Site<'_>, mut journal: Journal<'_>,
         disk.sync_area(Area::Upper).at("sync", &Spot::upper(&RelPath::root()))?;
     }
     journal.append(&Record::Trimmed)?;
-    store::remove_tree(disk, &journal.staging()?)?;
+    // While anything goes for good, both copies of the journal tell of it: the one in the staging directory goes last.
+    let staging = journal.staging()?;
+    for sub in ["new", "old"] {
+        store::remove_tree(disk, &staging.at(sub).at("name", &staging)?)?;
+    }
     store::remove_tree(disk, &store::spot(target)?)?;
+    store::remove_tree(disk, &staging)?;
     // Neither may come back after a power loss without the journal that tells of it.
     for dir in [Spot::lower(&RelPath::root()), store::undo_dir()?] {
         disk.sync(&dir).at("sync", &dir)?;
@@ -233,20 +238,34 @@ impl Restorer<'_> {
     }
 
     fn entry(&self, at: usize, trim: &Trim) -> Result<()> {
-        if self.upper(&trim.path)?.is_some() {
-            return Ok(());
-        }
         let place = Spot::upper(&trim.path);
+        if self.upper(&trim.path)?.is_some() {
+            return self.is_its_own(trim);
+        }
         let saved = self.aside.at(&at.to_string()).at("name", &self.aside)?;
         if trim.source.is_some() {
             let exists = self.disk.roots().stat(&saved).at("look at", &saved)?.is_some();
             if exists && self.make_parents(&trim.path)? {
                 move_object(self.disk, &saved, &place)?;
             }
-            return Ok(());
+            return self.is_its_own(trim);
         }
         if self.lower(&trim.path)?.is_some() && self.make_parents(&trim.path)? {
             self.disk.mknod(FileType::CharDevice, &place).at("white out", &place)?;
+        }
+        Ok(())
+    }
+
+    /// A directory that stood for lower's after the apply is a new one again where lower's is gone.
+    fn is_its_own(&self, trim: &Trim) -> Result<()> {
+        let at = Spot::upper(&trim.path);
+        let stands_alone =
+            trim.source.is_some_and(|s| s.file_type() == FileType::Dir) && self.lower(&trim.path)?.is_none();
+        if stands_alone
+            && self.upper(&trim.path)?.is_some_and(|now| now.is_dir())
+            && self.disk.roots().xattr(&at, ORIGIN).at("look at", &at)?.is_some()
+        {
+            self.disk.remove_xattr(&at, ORIGIN).at("mark", &at)?;
         }
         Ok(())
     }

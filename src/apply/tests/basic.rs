@@ -222,6 +222,28 @@ fn names_of_one_file_stay_one_file() {
     assert_eq!(tree(&lab.ws())["other"].1, b"old\n");
 }
 
+/// After the apply it stood for lower's directory; with nothing in it, it was then shown in merged and listed nowhere.
+#[test]
+fn a_directory_that_came_by_a_rename_is_a_new_one_again_after_undo() {
+    let lab = lab();
+    let origin = lab.judge.lower().stat(&rel("dir/inner")).unwrap();
+    lab.agent_deletes("dir/inner");
+    lab.agent_makes_dir("came");
+    let came = || sys::open_path(lab.upper.as_fd(), &rel("came")).unwrap();
+    let origin = crate::layer::Origin { stamp: crate::layer::Stamp::from(&origin), hash: None };
+    crate::layer::mark_origin(came().as_fd(), &origin).unwrap();
+    crate::layer::mark_opaque(came().as_fd()).unwrap();
+    lab.agent_writes("came/deep", "deep\n");
+    lab.agent_writes("came/new", "new\n");
+    let left = lab.left();
+    lab.apply();
+    lab.undo().unwrap();
+    assert_eq!(lab.left(), left);
+    fs::remove_file(lab.up().join("came/deep")).unwrap();
+    fs::remove_file(lab.up().join("came/new")).unwrap();
+    assert!(lab.left().contains(&"A came".to_owned()), "{:?}", lab.left());
+}
+
 /// A workspace may hold the layers of an overlay, as the storage of a container engine does.
 #[test]
 fn a_marked_directory_of_lower_has_its_mark_after_undo() {
