@@ -251,9 +251,9 @@ impl Compare<'_> {
     }
 }
 
-/// Whether a directory of upper was only copied up for the sake of what lies in it. One that was moved is opaque.
+/// Whether a directory of upper was only copied up for the sake of what lies in it. One that was moved is opaque, or lies in one that was.
 pub(super) fn is_bare_copy(draft: &Draft) -> bool {
-    draft.mark.is_some() && !draft.opaque
+    draft.mark.is_some() && !draft.opaque && !draft.in_new
 }
 
 enum ContentStands {

@@ -330,3 +330,17 @@ fn the_value_or_the_mask_of_another_files_secret_is_flagged() {
     assert_eq!(flags("mask"), ["line 2 holds the mask of a secret of another file, which stays a mask"]);
     assert!(flags("clean").is_empty());
 }
+
+/// It had been copied up before its parent moved, and was taken for a copy-up of which nothing is left.
+#[test]
+fn an_empty_directory_in_a_moved_one_is_a_change() {
+    let s = Scene::new();
+    put(&s.lower(), "d/empty/f", "x\n");
+    s.copy_up("d/empty");
+    s.delete("d/empty/f");
+    fs::remove_file(s.upper_dir().join("d/empty/f")).unwrap();
+    fs::rename(s.upper_dir().join("d"), s.upper_dir().join("moved")).unwrap();
+    s.opaque("moved");
+    s.delete("d");
+    assert_eq!(s.shown(), ["D d/empty/f", "A moved/empty"]);
+}

@@ -22,6 +22,8 @@ pub(super) struct Draft {
     pub(super) opaque: bool,
     /// It lies in a directory of lower that is gone in merged as a whole, and whose base is known.
     pub(super) in_deleted: bool,
+    /// It lies in a directory of upper that is new, or was moved there.
+    pub(super) in_new: bool,
 }
 
 impl Draft {
@@ -40,7 +42,7 @@ impl Draft {
             flags: Vec::new(),
             conflict: None,
         };
-        Self { change, mark: None, opaque: false, in_deleted: false }
+        Self { change, mark: None, opaque: false, in_deleted: false, in_new: false }
     }
 }
 
@@ -49,6 +51,8 @@ impl Draft {
 enum Below {
     /// Nothing.
     Nothing,
+    /// Nothing, because the directory is new or was moved there.
+    New,
     /// A hidden object, here or above.
     Hidden,
     /// A directory whose entries are to be judged; upper is opaque over it or not.
@@ -100,7 +104,7 @@ impl<'a> Walker<'a> {
                 Err(errno) if sys::is_absent(errno) || errno == Errno::LOOP => None,
                 other => Some(other.map_err(in_lower)?),
             },
-            Below::Nothing | Below::Hidden => None,
+            Below::Nothing | Below::New | Below::Hidden => None,
         };
         let mut seen = HashSet::new();
         for raw in names {
@@ -108,7 +112,7 @@ impl<'a> Walker<'a> {
             let child = path.join(&name);
             let lower = match (&beneath, below) {
                 (Some(list), _) => Some(list.stat(name.as_bytes())),
-                (None, Below::Hidden | Below::Nothing | Below::Dir { .. }) => None,
+                (None, Below::Hidden | Below::Nothing | Below::New | Below::Dir { .. }) => None,
             };
             // What a mode closes is named by itself; its neighbours are looked at all the same.
             match self.child(dir.as_fd(), &child, &name, lower, below) {
@@ -144,7 +148,8 @@ impl<'a> Walker<'a> {
             None if below == Below::Hidden => LowerAt::Hidden,
             None => LowerAt::Nothing,
         };
-        self.entry(path.clone(), entry, lower)
+        let in_new = matches!(below, Below::New | Below::Dir { opaque: true });
+        self.entry(path.clone(), entry, lower, in_new)
     }
 
     /// An entry of lower that an opaque directory of upper hides.
@@ -211,7 +216,13 @@ impl<'a> Walker<'a> {
     }
 
     /// Drafts what one entry of upper means.
-    fn entry(&mut self, path: RelPath, entry: UpperEntry, lower: LowerAt) -> Result<(), ChangeError> {
+    fn entry(
+        &mut self,
+        path: RelPath,
+        entry: UpperEntry,
+        lower: LowerAt,
+        in_new: bool,
+    ) -> Result<(), ChangeError> {
         if is_git(&path) && self.git(&path, &entry, &lower)? {
             return Ok(());
         }
@@ -230,6 +241,9 @@ impl<'a> Walker<'a> {
         let below = match &lower {
             LowerAt::Hidden => Below::Hidden,
             LowerAt::Shown(old) if old.file_type() == FileType::Dir => Below::Dir { opaque },
+            LowerAt::Nothing | LowerAt::Shown(_) if in_new || opaque || self.is_unmarked(&path, &stat)? => {
+                Below::New
+            }
             LowerAt::Nothing | LowerAt::Shown(_) => Below::Nothing,
         };
         if stat.is_dir() {
@@ -251,11 +265,17 @@ impl<'a> Walker<'a> {
                 return if was_dir { self.deleted_beneath(at) } else { Ok(()) };
             }
         };
-        let mut draft = Draft { opaque, ..draft };
+        let mut draft = Draft { opaque, in_new, ..draft };
         if hidden {
             draft.change.flags.push(Raised::plain(Flag::HiddenName));
         }
         self.push(draft)
+    }
+
+    /// Whether a directory of upper was not copied up from lower.
+    fn is_unmarked(&self, path: &RelPath, stat: &Stat) -> Result<bool, ChangeError> {
+        let in_upper = |errno| ChangeError::Upper { path: path.clone(), errno };
+        Ok(stat.is_dir() && self.upper.origin(path).map_err(in_upper)?.is_none())
     }
 
     fn push(&mut self, mut draft: Draft) -> Result<(), ChangeError> {
