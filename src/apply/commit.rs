@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use super::disk::{Area, Attrs, Disk, How, Spot};
 use super::error::{ApplyError, Context as _, Result, Side};
 use super::plan::{Action, Object, Plan, Step, Xattrs};
-use super::stage::{new_slot, old_slot};
-use crate::layer::{Stamp, is_private_xattr};
+use super::stage::{mirror_xattrs, new_slot, old_slot};
+use crate::layer::Stamp;
 use crate::path::RelPath;
 use crate::sys::{Errno, FileType};
 
@@ -189,22 +189,9 @@ impl Steps<'_> {
 
     fn set(&self, place: &Spot, attrs: &Attrs, template: Option<&Spot>) -> Result<()> {
         if let Some(template) = template {
-            let wanted = self.user_xattrs(template)?;
-            for (name, _) in self.user_xattrs(place)? {
-                if !wanted.iter().any(|(w, _)| *w == name) {
-                    self.disk.remove_xattr(place, &name).at("set the attributes of", place)?;
-                }
-            }
-            for (name, value) in wanted {
-                self.disk.set_xattr(place, &name, &value).at("set the attributes of", place)?;
-            }
+            mirror_xattrs(self.disk, template, place)?;
         }
         self.disk.set_attrs(place, attrs).at("set the attributes of", place)
-    }
-
-    fn user_xattrs(&self, at: &Spot) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let all = self.disk.roots().xattrs(at).at("read the attributes of", at)?;
-        Ok(all.into_iter().filter(|(n, _)| n.starts_with(b"user.") && !is_private_xattr(n)).collect())
     }
 
     fn backward_one(&self, at: usize, step: &Step) -> Result<()> {

@@ -20,7 +20,7 @@ use crate::policy::{Restored, restore};
 use crate::sys::{self, Errno, FileType};
 
 /// Larger files are neither merged nor searched for masks to turn back, in bytes.
-const MEMORY_MAX: u64 = 256 << 20;
+pub(super) const MEMORY_MAX: u64 = 256 << 20;
 
 /// Reads both sides of a session, lower with its original bytes.
 #[derive(Clone, Copy)]

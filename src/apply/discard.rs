@@ -1,12 +1,28 @@
-//! Dropping changes from upper. Lower is not touched; what goes is moved out of upper entry by entry, the deepest first, and a directory that
-//! a remaining change still needs stays.
+//! Dropping changes from upper, whole or in parts. Lower is not touched; what goes is kept for `undo`. A whole change leaves upper, so that lower
+//! shows again, and a directory that a remaining change still needs stays; of a part, upper's file is put together anew without it.
 
 use super::Site;
+use super::disk::{Attrs, Disk, Spot};
 use super::error::{ApplyError, Result};
+use super::execute::{Execution, What};
+use super::part::{self, Take};
+use super::plan::Applied;
+use super::revise::{NewFile, Reviser};
 use super::select::{Options, Pattern, Selection};
-use crate::change::{Change, ChangeKind, ChangeSet};
-use crate::layer::UpperEntry;
+use super::wire::path_text;
+use super::workspace::Workspace;
+use crate::change::{Change, ChangeKind, ChangeSet, Side, Sides, TextDiff};
 use crate::path::RelPath;
+use crate::sys::FileType;
+
+/// What a discard did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Dropped {
+    /// Its id; `None` if there was nothing to drop.
+    pub id: Option<String>,
+    /// The changes that were dropped, in whole or in part.
+    pub dropped: Vec<Applied>,
+}
 
 /// The changes that paths and globs mean; all of them if there are none.
 ///
@@ -21,37 +37,143 @@ pub fn matching<'c>(changes: &'c ChangeSet, paths: &[Pattern]) -> Result<Vec<&'c
     Ok(changes.changes.iter().filter(|c| selection.means(c)).collect())
 }
 
-/// Drops changes from upper: lower shows again at their paths. A rename is dropped at both ends.
+/// What a discard of these options would drop: each change, and how much of it.
 ///
 /// # Errors
-/// [`ApplyError::Io`]; what was dropped until then stays dropped.
-pub fn discard(site: &Site<'_>, changes: &[&Change]) -> Result<()> {
-    let mut paths: Vec<&RelPath> = changes.iter().map(|c| &c.path).collect();
-    paths.extend(changes.iter().filter_map(|c| match &c.kind {
-        ChangeKind::Renamed { from } => Some(from),
+/// [`ApplyError::NoMatch`], [`ApplyError::NoHunk`]; [`ApplyError::Stale`] if a part was chosen in front of another state.
+pub fn named<'c>(
+    site: &Site<'_>,
+    changes: &'c ChangeSet,
+    options: &Options,
+) -> Result<Vec<(&'c Change, Take)>> {
+    let selection = Selection::new(options)?;
+    if let Some(pattern) = selection.idle(options, changes) {
+        return Err(ApplyError::NoMatch { pattern: pattern.to_string() });
+    }
+    let mut parts = part::resolve(site, changes, options)?;
+    let take = |change: &'c Change| match parts.remove(&change.path) {
+        Some(part) => Some((change, part.take)),
+        None => selection.means(change).then_some((change, Take::Whole)),
+    };
+    Ok(changes.changes.iter().filter_map(take).collect())
+}
+
+/// Drops changes, or parts of them, from upper; `undo` takes it back. A rename is dropped at both ends. Of an edited part
+/// ([`Take::Edited`]), the kept content is what stays.
+///
+/// # Errors
+/// [`ApplyError::Busy`], [`ApplyError::Interrupted`], [`ApplyError::NotInParts`], [`ApplyError::Io`]; what was dropped until then stays
+/// dropped, and `undo` takes it back.
+pub fn discard(
+    site: &Site<'_>,
+    changes: &ChangeSet,
+    chosen: &[(&Change, Take)],
+    how: Execution,
+) -> Result<Dropped> {
+    if chosen.is_empty() {
+        return Ok(Dropped::default());
+    }
+    let workspace = Workspace::open_settled(site, how.wait)?;
+    discard_on(&workspace.disk, site, changes, chosen, how.keep)
+}
+
+pub(super) fn discard_on(
+    disk: &dyn Disk,
+    site: &Site<'_>,
+    changes: &ChangeSet,
+    chosen: &[(&Change, Take)],
+    keep: usize,
+) -> Result<Dropped> {
+    let mut reviser = Reviser::begin(disk, site, What::Discard)?;
+    let mut dropped = Vec::new();
+    for (change, take) in chosen {
+        let prepared = match take {
+            Take::Whole => drop_whole(&mut reviser, changes, change),
+            Take::Lines { .. } | Take::Edited { .. } => drop_part(&mut reviser, site, change, take),
+        };
+        if let Err(error) = prepared {
+            reviser.give_up()?;
+            return Err(error);
+        }
+        let told = told(change);
+        reviser.tell(told.clone());
+        dropped.push(told);
+    }
+    if reviser.is_empty() {
+        reviser.give_up()?;
+        return Ok(Dropped::default());
+    }
+    let id = reviser.carry_out(keep)?;
+    Ok(Dropped { id: Some(id), dropped })
+}
+
+pub(super) fn told(change: &Change) -> Applied {
+    let from = match &change.kind {
+        ChangeKind::Renamed { from } => Some(path_text(from)),
         _ => None,
-    }));
-    paths.sort_unstable();
-    // The deepest first: a directory goes when nothing is left in it.
-    for path in paths.into_iter().rev() {
-        drop_path(site, path)?;
+    };
+    let kind = change.kind.as_str().into();
+    Applied { path: change.path.clone(), kind, from, implied: change.implied }
+}
+
+fn is_dir(side: &Option<Side>) -> bool {
+    side.as_ref().is_some_and(|s| s.file_type() == FileType::Dir)
+}
+
+fn drop_whole(reviser: &mut Reviser<'_>, changes: &ChangeSet, change: &Change) -> Result<()> {
+    if let (Some(old), Some(new), 0) = (&change.old, &change.new, change.git_objects)
+        && is_dir(&change.old)
+        && is_dir(&change.new)
+    {
+        return reviser.reset_attrs(&change.path, &new.stat, &old.stat);
+    }
+    if let ChangeKind::Renamed { from } = &change.kind {
+        reviser.drop_entry(from, false)?;
+    }
+    reviser.drop_entry(&change.path, change.git_objects > 0)?;
+    // New directories that hold nothing else go with it.
+    for dir in change.path.ancestors().skip(1) {
+        let comes_along = |c: &Change| c.implied && c.kind == ChangeKind::Added;
+        if changes.get(&dir).is_some_and(comes_along) {
+            reviser.drop_entry(&dir, false)?;
+        }
     }
     Ok(())
 }
 
-fn drop_path(site: &Site<'_>, path: &RelPath) -> Result<()> {
-    let failed = |action| move |errno| ApplyError::Io { action, place: path.to_string(), errno };
-    let upper = site.upper;
-    let is_dir = match upper.entry(path).map_err(failed("look at"))? {
-        UpperEntry::Absent => return Ok(()),
-        UpperEntry::Whiteout => false,
-        UpperEntry::Object(stat) | UpperEntry::Opaque(stat) => stat.is_dir(),
-    };
-    // A directory with entries that were not chosen stays for them; that of a whole tree holds none by now but what a scan leaves out.
-    if is_dir && !upper.list(path).map_err(failed("list"))?.is_empty() {
-        return Ok(());
+fn drop_part(reviser: &mut Reviser<'_>, site: &Site<'_>, change: &Change, take: &Take) -> Result<()> {
+    let whole_only = || ApplyError::NotInParts { path: change.path.clone() };
+    let new = change.new.as_ref().filter(|n| n.file_type() == FileType::File).ok_or_else(whole_only)?;
+    if change.kind == ChangeKind::Type {
+        return Err(whole_only());
     }
-    upper.remove(path).map_err(failed("drop"))?;
-    site.base.forget(path).map_err(|source| ApplyError::Base { path: path.clone(), source })?;
-    Ok(())
+    let sides = Sides::new(site.judge, site.upper, site.base);
+    let stays = match take {
+        Take::Lines { lines, .. } => {
+            let text = TextDiff::new(sides.old(change)?, sides.new_content(change)?);
+            text.select(|line| !lines.contains(line))
+        }
+        Take::Edited { hash, .. } => kept(site, &change.path, hash)?,
+        Take::Whole => return Err(whole_only()),
+    };
+    let (attrs, like) = match &change.old {
+        Some(old) if take.attrs() => (Attrs::of(&old.stat, old.mode), Spot::lower(change.old_path())),
+        Some(_) | None => (Attrs::of(&new.stat, new.stat.mode), Spot::upper(&change.path)),
+    };
+    reviser.put(NewFile {
+        path: &change.path,
+        source: &new.stat,
+        bytes: &stays,
+        attrs: Attrs { mtime: None, ..attrs },
+        like,
+        base: None,
+    })
+}
+
+/// An edited version, as [`keep_edit`](super::keep_edit) kept it.
+fn kept(site: &Site<'_>, path: &RelPath, hash: &str) -> Result<Vec<u8>> {
+    let failed = |source| ApplyError::Base { path: path.clone(), source };
+    let gone = || failed(std::io::ErrorKind::NotFound.into());
+    let hash = blake3::Hash::from_hex(hash).map_err(|_| gone())?;
+    site.base.content(hash.as_bytes()).map_err(failed)?.ok_or_else(gone)
 }

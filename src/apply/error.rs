@@ -141,11 +141,11 @@ pub enum ApplyError {
     /// There is no interrupted apply.
     #[error("there is no interrupted apply")]
     NothingInterrupted,
-    /// There is no apply left to take back.
-    #[error("there is no apply to undo")]
+    /// There is nothing left to take back.
+    #[error("there is nothing to undo")]
     NothingToUndo,
-    /// Paths of the apply were changed since (exit code 3). Nothing was undone.
-    #[error("nothing was undone: {} paths changed since the apply", .0.len())]
+    /// Paths of what was to be undone were changed since (exit code 3). Nothing was undone.
+    #[error("nothing was undone: {} paths changed since", .0.len())]
     EditedSince(Vec<Refusal>),
     /// Policy cannot decide about an object of the workspace whose content is needed.
     #[error("policy cannot decide about {path}")]
@@ -177,6 +177,15 @@ pub enum ApplyError {
         /// As given.
         pattern: String,
     },
+    /// A part was to be dropped of a change that has none.
+    #[error("{path} can only be dropped whole")]
+    NotInParts {
+        /// Its path.
+        path: RelPath,
+    },
+    /// A side could not be read.
+    #[error(transparent)]
+    Change(crate::change::ChangeError),
     /// A hunk id that no change has (any more) (exit code 3).
     #[error("there is no hunk {id}")]
     NoHunk {
@@ -189,6 +198,15 @@ pub enum ApplyError {
     /// A journal record or plan could not be written as text.
     #[error("the journal could not be encoded: {0}")]
     Encode(String),
+}
+
+impl From<crate::change::ChangeError> for ApplyError {
+    fn from(error: crate::change::ChangeError) -> Self {
+        match error {
+            crate::change::ChangeError::Changing { path } => Self::Stale { path, side: Side::Workspace },
+            other => Self::Change(other),
+        }
+    }
 }
 
 /// The result of applying.

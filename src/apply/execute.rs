@@ -32,11 +32,38 @@ impl Default for Execution {
     }
 }
 
-/// What an apply did.
+/// What a command did, and `undo` takes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// Wrote changes to lower.
+    #[default]
+    Apply,
+    /// Dropped changes from upper.
+    Discard,
+    /// Took lower's newer content into upper.
+    Rebase,
+}
+
+impl What {
+    /// The command's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Apply => "apply",
+            Self::Discard => "discard",
+            Self::Rebase => "rebase",
+        }
+    }
+}
+
+/// What an apply or undo did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Done {
     /// The transaction's id; `None` if there was nothing to do.
     pub id: Option<String>,
+    /// What was done, or, by an undo, taken back.
+    pub what: What,
     /// The changes that are in the workspace now.
     pub applied: Vec<Applied>,
     /// What stayed, and why.
@@ -49,6 +76,7 @@ impl Done {
     pub(super) fn of(id: Option<&str>, plan: &Plan) -> Self {
         Self {
             id: id.map(str::to_owned),
+            what: What::Apply,
             applied: plan.applied.clone(),
             kept: plan.kept.clone(),
             notes: plan.notes.clone(),
@@ -167,7 +195,7 @@ pub(super) fn take_back(disk: &dyn Disk, id: &str, plan: &Plan, staged: &[Option
 }
 
 /// A name for a transaction that sorts by time.
-fn new_id() -> Result<String> {
+pub(super) fn new_id() -> Result<String> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let mut random = [0_u8; 4];
     let got = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());

@@ -37,7 +37,10 @@ mod journal;
 mod merge;
 mod part;
 mod plan;
+mod rebase;
 mod recover;
+mod revert;
+mod revise;
 mod select;
 mod stage;
 mod store;
@@ -50,16 +53,17 @@ mod workspace;
 pub(crate) mod tests;
 
 pub use build::plan;
-pub use discard::{discard, matching};
+pub use discard::{Dropped, discard, matching, named};
 pub use disk::Attrs;
 pub use error::{ApplyError, Pending, Progress, Result, Side};
-pub use execute::{Done, Execution, execute};
+pub use execute::{Done, Execution, What, execute};
 pub use merge::{Disagreement, Merged, merge};
 pub use part::{Part, Take, keep_edit};
 pub use plan::{
     Action, Applied, Content, GateFlag, Gated, Kept, KeptReason, Note, Object, Old, Plan, Reason, Refusal,
     Remark, Source, Step, Xattrs,
 };
+pub use rebase::{How as RebasedHow, Rebased, Taken, rebase};
 pub use recover::{Recovered, Way, recover};
 pub use select::{Allow, ConflictMode, Options, Pattern};
 pub use undo::{Undoable, undo, undoable};

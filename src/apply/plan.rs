@@ -282,8 +282,8 @@ pub enum Reason {
     /// A parent is no directory in lower, and the change that would make it one is not part of this.
     #[error("its directory is not part of what is applied")]
     NoParent,
-    /// At undo: lower is not as the apply left it.
-    #[error("it was changed since the apply")]
+    /// At undo: it is not as it was left.
+    #[error("it was changed since")]
     EditedSince,
     /// At undo: what the apply moved away is not in the store any more.
     #[error("its old content is not kept any more")]

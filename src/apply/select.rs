@@ -161,9 +161,28 @@ impl Selection {
         self.everything || self.paths.iter().any(|m| m.matches_change(change))
     }
 
+    /// As [`Selection::means`], of a path that is no change.
+    pub(super) fn means_path(&self, path: &RelPath) -> bool {
+        self.everything || self.paths.iter().any(|m| m.matches(path))
+    }
+
     /// A path argument that means no change.
     pub(super) fn idle<'o>(&self, options: &'o Options, changes: &ChangeSet) -> Option<&'o Pattern> {
-        let idle = |m: &Matcher| !m.literal.is_root() && !changes.changes.iter().any(|c| m.matches_change(c));
+        self.idle_among(options, changes, &[])
+    }
+
+    /// A path argument that means neither a change nor one of these paths.
+    pub(super) fn idle_among<'o>(
+        &self,
+        options: &'o Options,
+        changes: &ChangeSet,
+        others: &[&RelPath],
+    ) -> Option<&'o Pattern> {
+        let idle = |m: &Matcher| {
+            !m.literal.is_root()
+                && !changes.changes.iter().any(|c| m.matches_change(c))
+                && !others.iter().any(|p| m.matches(p))
+        };
         self.paths.iter().zip(&options.paths).find(|(m, _)| idle(m)).map(|(_, p)| p)
     }
 

@@ -255,6 +255,24 @@ impl Stager<'_> {
     }
 }
 
+/// Gives an object the user's extended attributes of another, and takes away those that it has not.
+pub(super) fn mirror_xattrs(disk: &dyn Disk, from: &Spot, to: &Spot) -> Result<()> {
+    let of = |at: &Spot| -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let all = disk.roots().xattrs(at).at("read the attributes of", at)?;
+        Ok(all.into_iter().filter(|(n, _)| n.starts_with(b"user.") && !is_private_xattr(n)).collect())
+    };
+    let wanted = of(from)?;
+    for (name, _) in of(to)? {
+        if !wanted.iter().any(|(w, _)| *w == name) {
+            disk.remove_xattr(to, &name).at("set the attributes of", to)?;
+        }
+    }
+    for (name, value) in wanted {
+        disk.set_xattr(to, &name, &value).at("set the attributes of", to)?;
+    }
+    Ok(())
+}
+
 /// Copies one object, not a directory, to another file system; attributes are the caller's.
 pub(super) fn copy_object(disk: &dyn Disk, from: &Spot, to: &Spot, kind: FileType) -> Result<()> {
     let roots = disk.roots();

@@ -149,7 +149,7 @@ fn close_files(disk: &dyn Disk, store: &Spot, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Ids of the applies that can be undone, oldest first.
+/// Ids of the applies and revisions that can be undone, oldest first.
 pub(super) fn ids(disk: &dyn Disk) -> Result<Vec<String>> {
     let dir = undo_dir()?;
     if disk.roots().stat(&dir).at("look at", &dir)?.is_none() {
@@ -167,7 +167,34 @@ pub(super) fn ids(disk: &dyn Disk) -> Result<Vec<String>> {
 
 /// Forgets the oldest applies.
 fn prune(disk: &dyn Disk, keep: usize) -> Result<()> {
-    let ids = ids(disk)?;
+    prune_those(disk, keep, journal_spot)
+}
+
+/// Forgets the oldest discards and rebases: as many are kept as applies, so that neither pushes the other out.
+pub(super) fn prune_revisions(disk: &dyn Disk, keep: usize) -> Result<()> {
+    prune_those(disk, keep, super::revise::record_spot)
+}
+
+/// Removes what was begun and never recorded; nothing was moved there.
+pub(super) fn drop_unrecorded(disk: &dyn Disk) -> Result<()> {
+    for id in ids(disk)? {
+        let exists = |at: Spot| disk.roots().stat(&at).at("look at", &at).map(|s| s.is_some());
+        if !exists(journal_spot(&id)?)? && !exists(super::revise::record_spot(&id)?)? {
+            remove_tree(disk, &spot(&id)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn prune_those(disk: &dyn Disk, keep: usize, record: fn(&str) -> Result<Spot>) -> Result<()> {
+    let mut those = Vec::new();
+    for id in ids(disk)? {
+        let at = record(&id)?;
+        if disk.roots().stat(&at).at("look at", &at)?.is_some() {
+            those.push(id);
+        }
+    }
+    let ids = those;
     for id in ids.iter().take(ids.len().saturating_sub(keep)) {
         remove_tree(disk, &spot(id)?)?;
     }

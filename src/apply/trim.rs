@@ -35,9 +35,7 @@ impl Trimmer<'_> {
             dirs.extend(trim.path.ancestors().skip(1));
             dirs.insert(trim.path.clone());
         }
-        for dir in &dirs {
-            self.make_transparent(dir, trims)?;
-        }
+        self.make_transparent_all(&dirs, trims)?;
         for (at, trim) in trims.iter().enumerate() {
             self.entry(at, trim)?;
         }
@@ -48,13 +46,19 @@ impl Trimmer<'_> {
         Ok(())
     }
 
+    /// Lets lower show through opaque directories, from the top; see [`Trimmer::make_transparent`].
+    pub(super) fn make_transparent_all(&self, dirs: &BTreeSet<RelPath>, trims: &[Trim]) -> Result<()> {
+        let going: BTreeSet<&RelPath> = trims.iter().map(|t| &t.path).collect();
+        dirs.iter().try_for_each(|dir| self.make_transparent(dir, &going))
+    }
+
     fn upper(&self, path: &RelPath) -> Result<Option<Stat>> {
         let at = Spot::upper(path);
         self.disk.roots().stat(&at).at("look at", &at)
     }
 
     /// Lower's object at a path, if it shows.
-    fn shown(&self, path: &RelPath) -> Result<Option<Stat>> {
+    pub(super) fn shown(&self, path: &RelPath) -> Result<Option<Stat>> {
         let lower = self.site.judge.lower();
         match self.site.judge.whole_path(path) {
             Ok(EntryVerdict::Shown(_)) => lower.stat(path).map(Some).at("look at", &Spot::lower(path)),
@@ -67,7 +71,7 @@ impl Trimmer<'_> {
     /// Lets lower show through an opaque directory again, without a change of what merged shows: what lower has and upper has
     /// not gets a whiteout, and what is a directory in both becomes opaque itself. What is trimmed needs none: after an interruption
     /// it may have left upper already.
-    fn make_transparent(&self, path: &RelPath, trims: &[Trim]) -> Result<()> {
+    fn make_transparent(&self, path: &RelPath, going: &BTreeSet<&RelPath>) -> Result<()> {
         let dir = Spot::upper(path);
         let roots = self.disk.roots();
         if !self.upper(path)?.is_some_and(|s| s.is_dir())
@@ -93,7 +97,7 @@ impl Trimmer<'_> {
                     self.disk.set_xattr(&at, OPAQUE, b"y").at("mark", &at)?;
                 }
                 Some(_) => {}
-                None if trims.iter().any(|t| t.path == child) => {}
+                None if going.contains(&child) => {}
                 None if !self.site.judge.entry(&child, &stat).is_hidden() => {
                     self.disk.mknod(FileType::CharDevice, &at).at("white out", &at)?;
                 }
@@ -164,7 +168,7 @@ impl Trimmer<'_> {
         }
     }
 
-    fn set_aside(&self, place: &Spot, trim: usize) -> Result<()> {
+    pub(super) fn set_aside(&self, place: &Spot, trim: usize) -> Result<()> {
         let to = self.aside.at(&trim.to_string()).at("name", self.aside)?;
         // A copy to another file system that was interrupted.
         remove_tree(self.disk, &to)?;
@@ -200,7 +204,7 @@ impl Trimmer<'_> {
     }
 
     /// Removes a directory of upper in which nothing is left and that says nothing but what lower says.
-    fn drop_bare(&self, path: &RelPath, trim: Option<usize>) -> Result<()> {
+    pub(super) fn drop_bare(&self, path: &RelPath, trim: Option<usize>) -> Result<()> {
         let at = Spot::upper(path);
         let roots = self.disk.roots();
         let Some(upper) = self.upper(path)?.filter(Stat::is_dir) else { return Ok(()) };

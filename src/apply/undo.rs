@@ -1,4 +1,4 @@
-//! Taking the last apply back: a transaction like the apply itself, with the steps reversed and the old objects from the store.
+//! Taking the last apply back, or the last discard or rebase (`revert`). Of an apply it is a transaction like the apply itself, with the steps reversed and the old objects from the store.
 //! What the apply took from the session goes back into it, so the agent's work is pending again, not lost. A path that somebody
 //! changed since stands against the whole undo.
 
@@ -12,7 +12,8 @@ use super::execute::{Done, run};
 use super::journal::{Journal, Kind, MaybeStamp, Record, Story, read_closed};
 use super::plan::{Action, Applied, Object, Plan, Reason, Refusal, Step, Trim, Xattrs};
 use super::stage::{move_object, new_slot, old_slot};
-use super::store;
+use super::revert::revert;
+use super::{revise, store};
 use super::workspace::Workspace;
 use crate::layer::{ORIGIN, Origin, Stamp};
 use crate::path::RelPath;
@@ -42,15 +43,23 @@ pub fn undoable(site: &Site<'_>) -> Result<Vec<Undoable>> {
     Ok(all)
 }
 
-/// Takes the last apply back, as one transaction.
+/// Takes the last apply, discard or rebase back; an apply as one transaction.
 ///
 /// # Errors
 /// [`ApplyError::NothingToUndo`]; [`ApplyError::EditedSince`] with every path that was changed since the apply: nothing was
 /// undone. Else as [`execute`](super::execute()).
 pub fn undo(site: &Site<'_>, wait: bool) -> Result<Done> {
     let workspace = Workspace::open_settled(site, wait)?;
-    let id = store::ids(&workspace.disk)?.pop().ok_or(ApplyError::NothingToUndo)?;
-    run_undo(&workspace.disk, site, &id, false)
+    undo_last(&workspace.disk, site)
+}
+
+pub(super) fn undo_last(disk: &dyn Disk, site: &Site<'_>) -> Result<Done> {
+    store::drop_unrecorded(disk)?;
+    let id = store::ids(disk)?.pop().ok_or(ApplyError::NothingToUndo)?;
+    match revise::read(disk, &id)? {
+        Some(revision) => revert(disk, site, &id, &revision),
+        None => run_undo(disk, site, &id, false),
+    }
 }
 
 /// Takes an apply back; `abort` says that it was interrupted and is not wanted.
@@ -211,10 +220,10 @@ pub(super) fn finish(disk: &dyn Disk, site: &Site<'_>, mut journal: Journal<'_>,
 }
 
 /// Puts what an apply took from upper back, where the agent has made nothing new since.
-struct Restorer<'a> {
-    disk: &'a dyn Disk,
-    site: &'a Site<'a>,
-    aside: Spot,
+pub(super) struct Restorer<'a> {
+    pub(super) disk: &'a dyn Disk,
+    pub(super) site: &'a Site<'a>,
+    pub(super) aside: Spot,
 }
 
 impl Restorer<'_> {
@@ -237,7 +246,7 @@ impl Restorer<'_> {
         self.disk.roots().stat(&at).at("look at", &at)
     }
 
-    fn entry(&self, at: usize, trim: &Trim) -> Result<()> {
+    pub(super) fn entry(&self, at: usize, trim: &Trim) -> Result<()> {
         let place = Spot::upper(&trim.path);
         if self.upper(&trim.path)?.is_some() {
             return self.is_its_own(trim);
@@ -281,10 +290,14 @@ impl Restorer<'_> {
             let Some(lower) = self.lower(&dir)?.filter(Stat::is_dir) else { return Ok(false) };
             let at = Spot::upper(&dir);
             let origin = Origin { stamp: Stamp::from(&lower), hash: None };
-            self.disk.mkdir(&at).at("make", &at)?;
-            self.disk.set_xattr(&at, ORIGIN, origin.encode().as_bytes()).at("mark", &at)?;
+            // Complete before it is seen: an interruption leaves no directory with half of its attributes.
+            let fresh = self.aside.at("parent").at("name", &self.aside)?;
+            store::remove_tree(self.disk, &fresh)?;
+            self.disk.mkdir(&fresh).at("make", &fresh)?;
+            self.disk.set_xattr(&fresh, ORIGIN, origin.encode().as_bytes()).at("mark", &fresh)?;
             let attrs = Attrs::of(&lower, lower.mode | 0o700);
-            self.disk.set_attrs(&at, &attrs).at("set the attributes of", &at)?;
+            self.disk.set_attrs(&fresh, &attrs).at("set the attributes of", &fresh)?;
+            move_object(self.disk, &fresh, &at)?;
         }
         Ok(true)
     }

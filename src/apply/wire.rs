@@ -61,6 +61,22 @@ pub(super) mod path {
     }
 }
 
+/// `#[serde(with = "wire::paths")]`.
+pub(super) mod paths {
+    use super::{Deserializer, RelPath, Serializer, path_of_text, path_text};
+    use serde::Deserialize as _;
+    use serde::de::Error as _;
+
+    pub(crate) fn serialize<S: Serializer>(paths: &[RelPath], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(paths.iter().map(path_text))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<RelPath>, D::Error> {
+        let read = |t: &String| path_of_text(t).ok_or_else(|| D::Error::custom("not a path below the workspace"));
+        Vec::<String>::deserialize(from)?.iter().map(read).collect()
+    }
+}
+
 /// `#[serde(with = "wire::stamp")]`, for stamps that must be there.
 pub(super) mod stamp {
     use super::{Deserializer, Serializer, Stamp, read_stamp, stamp_text};

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use super::json::ApplyDocument;
-use super::patch::{self, Chosen};
+use super::patch::{self, Chosen, Verb};
 use super::target::{self, Target};
 use super::ui::{Label, count};
 use super::{CliError, Exit, Result, Ui};
@@ -82,7 +82,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
     let mut options = Options { paths, hunks: args.hunk.clone(), parts: Vec::new(), allow, conflicts };
     if args.patch {
         let (look, set) = Target::look(session.clone())?;
-        match patch::choose(&look, &set, &options, ui)? {
+        match patch::choose(&look, &set, &options, Verb::Apply, ui)? {
             Chosen::Interrupted => return Ok(Exit::Status(INTERRUPTED)),
             Chosen::Parts(parts) if parts.is_empty() => {
                 ui.line("nothing was chosen, so nothing was applied")?;

@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use super::{
-    apply, audit, check, completions, daemon, diff, discard, docker_plugin, doctor, list, man, mount, remove,
-    review, run, status, undo, unmount,
+    apply, audit, check, completions, daemon, diff, discard, docker_plugin, doctor, list, man, mount, rebase,
+    remove, review, run, status, undo, unmount,
 };
 
 /// What every help text ends with.
@@ -38,6 +38,8 @@ what is written goes to a separate layer. The directory itself stays as it is un
   scrubfs review               look through them on a full screen, and choose
   scrubfs apply                write them to the workspace, as one transaction
   scrubfs undo                 take that back
+  scrubfs discard -p           drop what you don't want, hunk by hunk
+  scrubfs rebase               give the agent what you have changed meanwhile
 
 SESSION, where a command takes one, is a session's name, its workspace or its mountpoint; left out, it is the session of \
 the current directory. Paths after it count from the workspace's root and may be gitignore-style globs; a path that begins \
@@ -94,6 +96,7 @@ pub(super) enum Command {
     Review(review::Args),
     Apply(apply::Args),
     Discard(discard::Args),
+    Rebase(rebase::Args),
     Undo(undo::Args),
     Remove(remove::Args),
     Audit(audit::Args),

@@ -176,6 +176,9 @@ impl CliError {
         if let Self::Session(SessionError::Daemon(failure)) = self {
             return failure.causes.clone();
         }
+        if let Self::Apply(ApplyError::EditedSince(paths)) = self {
+            return paths.iter().map(|r| format!("{}: {}", r.path, r.reason)).collect();
+        }
         let mut causes = Vec::new();
         let mut source = self.source();
         while let Some(cause) = source {
@@ -206,7 +209,7 @@ fn apply_exit(error: &ApplyError) -> Exit {
         ApplyError::Interrupted(_) | ApplyError::Unfinished { .. } | ApplyError::OtherInterrupted { .. } => {
             Exit::Interrupted
         }
-        ApplyError::Pattern { .. } | ApplyError::NoMatch { .. } => Exit::Usage,
+        ApplyError::Pattern { .. } | ApplyError::NoMatch { .. } | ApplyError::NotInParts { .. } => Exit::Usage,
         ApplyError::Io { .. }
         | ApplyError::Busy
         | ApplyError::NotTheWorkspace(_)
@@ -218,6 +221,7 @@ fn apply_exit(error: &ApplyError) -> Exit {
         | ApplyError::Undecided { .. }
         | ApplyError::Base { .. }
         | ApplyError::BadPlan(_)
+        | ApplyError::Change(_)
         | ApplyError::Encode(_) => Exit::Failed,
     }
 }
@@ -231,6 +235,8 @@ fn apply_hint(error: &ApplyError) -> Option<String> {
         ApplyError::Interrupted(_) | ApplyError::Unfinished { .. } | ApplyError::OtherInterrupted { .. } => {
             "scrubfs apply --continue, or scrubfs apply --abort"
         }
+        ApplyError::NotInParts { .. } => "name its path instead of a hunk",
+        ApplyError::Change(_) => "look at the path's permissions and at the session's daemon.log",
         ApplyError::Pattern { .. } | ApplyError::NoMatch { .. } => {
             "scrubfs diff --name-status lists the changes"
         }

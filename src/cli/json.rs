@@ -272,6 +272,8 @@ impl DiffFile {
 pub(super) struct ApplyDocument {
     /// Always [`SCHEMA`].
     pub(super) schema: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undone: Option<&'static str>,
     applied: Vec<JsonApplied>,
     kept: Vec<JsonReason>,
     conflicts: Vec<JsonReason>,
@@ -322,6 +324,11 @@ impl ApplyDocument {
         Self::of(&done.applied, &done.kept)
     }
 
+    /// What an undo took back.
+    pub(super) fn of_undo(done: &Done) -> Self {
+        Self { undone: Some(done.what.as_str()), ..Self::of(&done.applied, &done.kept) }
+    }
+
     fn of(applied: &[crate::apply::Applied], kept: &[crate::apply::Kept]) -> Self {
         let shown = applied.iter().filter(|a| !a.implied);
         Self {
@@ -332,6 +339,50 @@ impl ApplyDocument {
                 .collect(),
             schema: SCHEMA,
             ..Self::default()
+        }
+    }
+}
+
+/// `discard --json`.
+#[derive(Debug, Serialize)]
+pub(super) struct DiscardDocument {
+    schema: u32,
+    discarded: Vec<JsonApplied>,
+}
+
+impl DiscardDocument {
+    /// What was dropped.
+    pub(super) fn new<'a>(dropped: impl Iterator<Item = &'a Change>) -> Self {
+        let one = |c: &Change| JsonApplied { path: (&c.path).into(), kind: c.kind.as_str().to_owned() };
+        Self { schema: SCHEMA, discarded: dropped.map(one).collect() }
+    }
+}
+
+/// `rebase --json`.
+#[derive(Debug, Serialize)]
+pub(super) struct RebaseDocument {
+    schema: u32,
+    rebased: Vec<JsonRebased>,
+    conflicts: Vec<JsonReason>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonRebased {
+    #[serde(flatten)]
+    path: JsonPath,
+    how: &'static str,
+}
+
+impl RebaseDocument {
+    /// What was taken from lower, and what conflicts.
+    pub(super) fn new(done: &crate::apply::Rebased) -> Self {
+        let taken = |t: &crate::apply::Taken| JsonRebased { path: (&t.path).into(), how: t.how.as_str() };
+        let reason =
+            |r: &crate::apply::Refusal| JsonReason { path: (&r.path).into(), reason: r.reason.to_string() };
+        Self {
+            schema: SCHEMA,
+            rebased: done.taken.iter().map(taken).collect(),
+            conflicts: done.conflicts.iter().map(reason).collect(),
         }
     }
 }

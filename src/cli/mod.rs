@@ -24,6 +24,7 @@ mod mount;
 mod pager;
 mod patch;
 mod progress;
+mod rebase;
 mod remove;
 mod review;
 mod rules;
@@ -68,6 +69,7 @@ fn verb(command: &Command, ui: &mut Ui) -> Result {
         Command::Review(args) => review::run(args, ui),
         Command::Apply(args) => apply::run(args, ui),
         Command::Discard(args) => discard::run(args, ui),
+        Command::Rebase(args) => rebase::run(args, ui),
         Command::Undo(args) => undo::run(args, ui),
         Command::Remove(args) => remove::run(args, ui),
         Command::Audit(args) => audit::run(args, ui),

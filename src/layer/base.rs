@@ -126,6 +126,38 @@ impl BaseStore {
         Ok(())
     }
 
+    /// Makes `origin` the base of a path, or forgets that path alone.
+    ///
+    /// # Errors
+    /// Any error of writing the log.
+    pub fn set(&self, path: &RelPath, origin: Option<&Origin>) -> io::Result<()> {
+        let mut state = self.lock();
+        if state.known.get(path) == origin {
+            return Ok(());
+        }
+        let mut text = String::new();
+        if state.known.contains_key(path) {
+            text.push_str(&line('-', path, None));
+        }
+        if origin.is_some() {
+            text.push_str(&line('+', path, origin));
+        }
+        state.log.write_all(text.as_bytes())?;
+        match origin {
+            Some(origin) => state.known.insert(path.clone(), *origin),
+            None => state.known.remove(path),
+        };
+        Ok(())
+    }
+
+    /// Makes what was recorded durable.
+    ///
+    /// # Errors
+    /// Any error of fsync(2).
+    pub fn sync(&self) -> io::Result<()> {
+        self.lock().log.sync_data()
+    }
+
     /// Keeps content for a later merge; content over 1 MiB is not kept.
     ///
     /// # Errors

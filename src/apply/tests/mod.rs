@@ -5,3 +5,4 @@ mod crash;
 mod faulty;
 pub(crate) mod lab;
 mod parts;
+mod revisions;

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::Verb;
 use crate::change::{Edit, Hunk, TextDiff, write_hunk};
 
 /// Old lines, counted from 0, and what stands in their place.
@@ -44,11 +45,15 @@ pub(super) enum BadEdit {
 
 /// The text that goes into the editor. Lines of ours stand before and after the hunk, five each, because editors obey settings that they
 /// find in the first and last five lines of a file, and the hunk is hostile.
-pub(super) fn editable(text: &TextDiff, hunk: &Hunk) -> Vec<u8> {
-    let mut out = b"# Edit the hunk. What you make of it is applied; the session keeps its own version.\n\
-        # To keep a '-' line, make its sign ' '. To leave out a '+' line, delete it.\n\
-        # Lines that begin with # are left out. If nothing is left, the hunk stays as it is.\n#\n#\n"
-        .to_vec();
+pub(super) fn editable(text: &TextDiff, hunk: &Hunk, verb: Verb) -> Vec<u8> {
+    let mut out = match verb {
+        Verb::Apply => b"# Edit the hunk. What you make of it is applied; the session keeps its own version.\n".to_vec(),
+        Verb::Discard => b"# Edit the hunk. What you leave of it stays in the session; the rest is dropped.\n".to_vec(),
+    };
+    out.extend_from_slice(
+        b"# To keep a '-' line, make its sign ' '. To leave out a '+' line, delete it.\n\
+        # Lines that begin with # are left out. If nothing is left, the hunk stays as it is.\n#\n#\n",
+    );
     // A vector takes everything.
     write_hunk(text, hunk, &mut out).unwrap_or_default();
     out.extend_from_slice(b"#\n#\n#\n#\n#\n");

@@ -1,4 +1,4 @@
-//! `apply -p` and its likes: the changes one by one in the line terminal, with the keys of `git add -p`. What is shown comes from the
+//! `apply -p` and `discard -p`: the changes one by one in the line terminal, with the keys of `git add -p`. What is shown comes from the
 //! change model that apply plans with, and a choice holds for the state that was shown: if either side has moved on when all
 //! is answered, nothing is done. The session is not held while a person reads.
 
@@ -25,6 +25,15 @@ use keys::{Answers, Typed};
 pub(super) use show::facts;
 use walk::{Outcome, Walk, What};
 
+/// What is done with what is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    /// It goes to lower.
+    Apply,
+    /// It leaves upper.
+    Discard,
+}
+
 /// How the questions ended.
 pub(super) enum Chosen {
     /// With these parts.
@@ -34,9 +43,15 @@ pub(super) enum Chosen {
 }
 
 /// Asks about all changes that the options mean, and then for the names of the gates that what was chosen meets.
-pub(super) fn choose(look: &Target, set: &ChangeSet, options: &Options, ui: &mut Ui) -> Result<Chosen> {
+pub(super) fn choose(
+    look: &Target,
+    set: &ChangeSet,
+    options: &Options,
+    verb: Verb,
+    ui: &mut Ui,
+) -> Result<Chosen> {
     let changes: Vec<&Change> = matching(set, &options.paths)?.into_iter().filter(|c| !c.implied).collect();
-    let mut asker = Asker { look, set, options, changes, walks: Vec::new(), answers: Answers::new() };
+    let mut asker = Asker { look, set, options, verb, changes, walks: Vec::new(), answers: Answers::new() };
     if asker.changes.is_empty() {
         ui.say("there are no changes");
     }
@@ -44,13 +59,17 @@ pub(super) fn choose(look: &Target, set: &ChangeSet, options: &Options, ui: &mut
         return Ok(Chosen::Interrupted);
     }
     let parts = asker.parts()?;
-    Ok(Chosen::Parts(asker.name_gates(parts, ui)?))
+    Ok(Chosen::Parts(match verb {
+        Verb::Apply => asker.name_gates(parts, ui)?,
+        Verb::Discard => parts,
+    }))
 }
 
 struct Asker<'a> {
     look: &'a Target,
     set: &'a ChangeSet,
     options: &'a Options,
+    verb: Verb,
     changes: Vec<&'a Change>,
     /// Of the changes that were come to, in their order.
     walks: Vec<Walk>,
@@ -102,6 +121,9 @@ impl Asker<'_> {
     /// The walk through a change, its heading shown. One without questions, if it cannot be taken at all.
     fn open(&self, change: &Change, ui: &mut Ui) -> Result<Walk> {
         show::heading(self.sides(), change, ui)?;
+        if self.verb == Verb::Discard {
+            return Ok(Walk::new(change, text_of(self.sides(), change)));
+        }
         if change.has(Flag::GitInternal) {
             ui.line("git's own data is never applied as files; skipped")?;
             return Ok(Walk::empty());
@@ -132,7 +154,11 @@ impl Asker<'_> {
         let Some(walk) = self.walks.get_mut(file) else { return Ok(Next::Quit) };
         let keys = walk.keys() + if file > 0 || walk.has_past() { ",u,p,?" } else { ",p,?" };
         let place = format!("({}/{})", walk.at + 1, walk.asks.len());
-        let what = format!("{place} Apply {} [{keys}]? ", show::object(change, walk));
+        let verb = match self.verb {
+            Verb::Apply => "Apply",
+            Verb::Discard => "Discard",
+        };
+        let what = format!("{place} {verb} {} [{keys}]? ", show::object(change, walk));
         ui.prompt(ui.out_palette.paint(Label::Hint, what))?;
         let (key, argument) = match self.answers.command(ui)? {
             Typed::End => return Ok(Next::Quit),
@@ -155,7 +181,7 @@ impl Asker<'_> {
             },
             'g' => go_to(walk, &self.answers, argument, ui)?,
             '/' => search(walk, &self.answers, argument, ui)?,
-            'e' => edit_hunk(walk, ui)?,
+            'e' => edit_hunk(walk, self.verb, ui)?,
             'p' => {
                 let layers = &self.look.layers;
                 let sides = Sides::new(&layers.judge, &layers.upper, &layers.base);
@@ -163,7 +189,7 @@ impl Asker<'_> {
                 return Ok(Next::Stay);
             }
             'u' => return self.undo(file, ui),
-            _ => show::help(ui)?,
+            _ => show::help(self.verb, ui)?,
         }
         Ok(Next::Stay)
     }
@@ -183,7 +209,7 @@ impl Asker<'_> {
     fn parts(&self) -> Result<Vec<Part>> {
         let mut parts = Vec::new();
         for (change, walk) in self.changes.iter().zip(&self.walks) {
-            let take = match walk.outcome(change) {
+            let take = match walk.outcome(change, self.verb) {
                 Outcome::Nothing => continue,
                 Outcome::Take(take) => take,
                 Outcome::Edited { content, attrs } => {
@@ -272,12 +298,12 @@ fn search(walk: &mut Walk, answers: &Answers, argument: String, ui: &mut Ui) -> 
 }
 
 /// Has the hunk at hand edited.
-fn edit_hunk(walk: &mut Walk, ui: &mut Ui) -> Result<()> {
+fn edit_hunk(walk: &mut Walk, verb: Verb, ui: &mut Ui) -> Result<()> {
     let Some(walk::Ask { what: What::Hunk(hunk, _), .. }) = walk.current().cloned() else {
         return ui.line("This cannot be edited");
     };
     let Some(text) = &walk.text else { return ui.line("This cannot be edited") };
-    let edited = match in_editor(&edit::editable(text, &hunk))? {
+    let edited = match in_editor(&edit::editable(text, &hunk, verb))? {
         Some(edited) => edited,
         None => return ui.line("The editor did not end well; the hunk is as before"),
     };

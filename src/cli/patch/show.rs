@@ -3,6 +3,7 @@
 use super::super::safe;
 use super::super::ui::{Label, count};
 use super::super::{Result, Ui};
+use super::Verb;
 use super::edit::{Replacement, compose};
 use super::walk::{Ask, Walk, What};
 use crate::change::{
@@ -199,13 +200,18 @@ pub(super) fn list(walk: &Walk, ui: &mut Ui) -> Result<()> {
 }
 
 /// What the keys do.
-pub(super) fn help(ui: &mut Ui) -> Result<()> {
-    let text = "\
-y - take this
-n - leave this in the session
-q - leave this and all that was not answered
-a - take this and all later ones of this file
-d - leave this and all later ones of this file
+pub(super) fn help(verb: Verb, ui: &mut Ui) -> Result<()> {
+    let (take, leave, edit) = match verb {
+        Verb::Apply => ("take", "leave", "what you make of it is taken"),
+        Verb::Discard => ("drop", "keep", "what you leave of it stays in the session"),
+    };
+    let text = format!(
+        "\
+y - {take} this
+n - {leave} this in the session
+q - {leave} this and all that was not answered
+a - {take} this and all later ones of this file
+d - {leave} this and all later ones of this file
 j - answer later, go to the next one without an answer
 J - answer later, go to the next one
 k - answer later, go to the last one without an answer
@@ -213,9 +219,10 @@ K - answer later, go to the last one
 g - go to one of this file by its number
 / - go to a hunk that matches a regular expression
 s - split the hunk
-e - edit the hunk: what you make of it is taken
+e - edit the hunk: {edit}
 u - take the last answer back
 p - print this again, all of it
-? - this help";
+? - this help"
+    );
     ui.line(ui.out_palette.paint(Label::Warning, text))
 }

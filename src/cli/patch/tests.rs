@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd as _;
 
+use super::Verb;
 use super::edit::{BadEdit, Replacement, compose, editable, read_back};
 use super::walk::{Outcome, Walk, What};
 use crate::apply::Take;
@@ -42,7 +43,7 @@ fn walk() -> Walk {
 /// The content that the walk's outcome stands for.
 fn result(walk: &Walk, change: &Change) -> String {
     let text = text();
-    let bytes = match walk.outcome(change) {
+    let bytes = match walk.outcome(change, Verb::Apply) {
         Outcome::Nothing => text.old_content().to_vec(),
         Outcome::Take(Take::Whole) => text.new_content().to_vec(),
         Outcome::Take(Take::Lines { lines, .. }) => text.select(|l| lines.contains(l)),
@@ -61,9 +62,9 @@ fn answers_make_the_content() {
     assert!(walk.current().is_none());
     assert_eq!(result(&walk, &change), OLD.replacen("1\n", "one\n", 1).replace("\n4\n", "\nfour\n"));
     assert!(walk.undo() && walk.undo() && !walk.undo());
-    assert_eq!(walk.outcome(&change), Outcome::Nothing);
+    assert_eq!(walk.outcome(&change, Verb::Apply), Outcome::Nothing);
     walk.answer_rest(true);
-    assert_eq!(walk.outcome(&change), Outcome::Take(Take::Whole));
+    assert_eq!(walk.outcome(&change, Verb::Apply), Outcome::Take(Take::Whole));
 }
 
 #[test]
@@ -109,12 +110,12 @@ fn attributes_are_a_question_of_their_own() {
     assert_eq!((walk.asks.len(), &walk.asks[0].what), (3, &What::Attrs));
     walk.answer(false);
     walk.answer_rest(true);
-    assert!(matches!(walk.outcome(&change), Outcome::Take(Take::Lines { attrs: false, .. })));
+    assert!(matches!(walk.outcome(&change, Verb::Apply), Outcome::Take(Take::Lines { attrs: false, .. })));
     assert!(walk.undo() && walk.undo());
     walk.answer(true);
     walk.answer_rest(false);
-    let Outcome::Take(Take::Lines { lines, attrs: true }) = walk.outcome(&change) else {
-        panic!("{:?}", walk.outcome(&change))
+    let Outcome::Take(Take::Lines { lines, attrs: true }) = walk.outcome(&change, Verb::Apply) else {
+        panic!("{:?}", walk.outcome(&change, Verb::Apply))
     };
     assert!(lines.is_empty());
 }
@@ -122,7 +123,7 @@ fn attributes_are_a_question_of_their_own() {
 fn edited(by: impl Fn(String) -> String) -> Result<Option<Vec<Replacement>>, BadEdit> {
     let text = text();
     let hunk = &text.hunks(&RelPath::root(), CONTEXT)[0];
-    let shown = String::from_utf8(editable(&text, hunk)).unwrap();
+    let shown = String::from_utf8(editable(&text, hunk, Verb::Apply)).unwrap();
     read_back(&text, hunk, by(shown).as_bytes())
 }
 
@@ -141,7 +142,27 @@ fn an_edited_hunk_is_what_is_applied() {
     walk.answer(true);
     let expected = OLD.replacen("1\n", "uno\ndue\n", 1).replace("20\n", "twenty\n");
     assert_eq!(result(&walk, &change), expected);
-    assert!(matches!(walk.outcome(&change), Outcome::Edited { .. }));
+    assert!(matches!(walk.outcome(&change, Verb::Apply), Outcome::Edited { .. }));
+}
+
+#[test]
+fn an_edited_hunk_stays_so_where_it_is_dropped() {
+    let (change, mut walk) = (change(false), walk());
+    let by = |t: String| t.replace("-4\n", " 4\n").replace("+four\n", "");
+    assert!(walk.edit(edited(by).unwrap().unwrap()));
+    walk.answer(false);
+    let stays = OLD.replacen("1\n", "one\n", 1).replace("20\n", "twenty\n");
+    assert_eq!(
+        walk.outcome(&change, Verb::Discard),
+        Outcome::Edited { content: stays.into_bytes(), attrs: true }
+    );
+    assert!(walk.undo());
+    walk.answer(true);
+    let stays = OLD.replacen("1\n", "one\n", 1);
+    assert_eq!(
+        walk.outcome(&change, Verb::Discard),
+        Outcome::Edited { content: stays.into_bytes(), attrs: true }
+    );
 }
 
 #[test]
@@ -157,7 +178,7 @@ fn an_edit_that_does_not_fit_is_refused() {
 fn a_last_line_without_its_end_keeps_that() {
     let text = TextDiff::new(b"a\nb".to_vec(), b"a\nc".to_vec());
     let hunk = &text.hunks(&RelPath::root(), CONTEXT)[0];
-    let back = read_back(&text, hunk, &editable(&text, hunk)).unwrap().unwrap();
+    let back = read_back(&text, hunk, &editable(&text, hunk, Verb::Apply)).unwrap().unwrap();
     assert_eq!(compose(&text, back), b"a\nc");
 }
 

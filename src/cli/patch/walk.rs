@@ -4,6 +4,7 @@
 use crate::apply::Take;
 use crate::change::{CONTEXT, Change, Hunk, LineId, Lines, TextDiff};
 
+use super::Verb;
 use super::edit::{Replacement, compose};
 
 /// What a question is about.
@@ -230,7 +231,7 @@ impl Walk {
     }
 
     /// What was taken of the change.
-    pub(super) fn outcome(&self, change: &Change) -> Outcome {
+    pub(super) fn outcome(&self, change: &Change, verb: Verb) -> Outcome {
         let yes = || self.asks.iter().filter(|a| a.answer == Some(true));
         if yes().next().is_none() {
             return Outcome::Nothing;
@@ -239,9 +240,18 @@ impl Walk {
         let asked = self.asks.iter().any(|a| a.what == What::Attrs);
         let attrs = !asked || yes().any(|a| a.what == What::Attrs);
         if yes().any(|a| matches!(a.what, What::Hunk(_, Some(_)))) {
-            let content = compose(text, yes().flat_map(|a| self.replacements(a)).collect());
+            let stays = |a: &&Ask| a.answer != Some(true) || matches!(a.what, What::Hunk(_, Some(_)));
+            let replacements = match verb {
+                Verb::Apply => yes().flat_map(|a| self.replacements(a)).collect(),
+                Verb::Discard => self.asks.iter().filter(stays).flat_map(|a| self.replacements(a)).collect(),
+            };
+            let content = compose(text, replacements);
             let is_new = content == text.new_content() && (attrs || change.attrs.is_none());
-            return if is_new { Outcome::Take(Take::Whole) } else { Outcome::Edited { content, attrs } };
+            return match (is_new, verb) {
+                (true, Verb::Apply) => Outcome::Take(Take::Whole),
+                (true, Verb::Discard) => Outcome::Nothing,
+                (false, _) => Outcome::Edited { content, attrs },
+            };
         }
         let of = |ask: &Ask| -> Vec<LineId> {
             match &ask.what {

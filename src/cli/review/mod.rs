@@ -54,7 +54,7 @@ pub(super) struct Args {
     /// A session's name, its workspace or its mountpoint [default: the current directory's]
     #[arg(value_name = "SESSION")]
     session: Option<OsString>,
-    /// How many applies can be undone
+    /// How many applies, and how many discards, can be undone
     #[arg(long, value_name = "N", default_value_t = 5)]
     keep: usize,
 }
@@ -233,12 +233,7 @@ impl Reviewer {
         let mut confirm = Confirm { verb, lines, gates: Vec::new(), typed: String::new(), blocked: false };
         match verb {
             Verb::Apply => self.plan_for(&mut confirm)?,
-            Verb::Discard => {
-                confirm.blocked = takes.iter().any(|(_, take)| *take != Take::Whole);
-                if confirm.blocked {
-                    confirm.lines.push("Only whole changes can be discarded.".to_owned());
-                }
-            }
+            Verb::Discard => {}
         }
         Ok(confirm)
     }
@@ -285,9 +280,12 @@ impl Reviewer {
                 format!("{} applied · scrubfs undo takes it back", count(applied, "change", "changes"))
             }
             Verb::Discard => {
-                let changes = parts.iter().map(|p| p.find(&set)).collect::<apply::Result<Vec<_>>>()?;
-                apply::discard(&target.site(), &changes)?;
-                format!("{} discarded", count(changes.len(), "change", "changes"))
+                let options = Options { parts: parts.clone(), ..Options::default() };
+                let chosen = apply::named(&target.site(), &set, &options)?;
+                let how = Execution { keep: self.keep, wait: false };
+                apply::discard(&target.site(), &set, &chosen, how)?;
+                let dropped = count(chosen.len(), "change", "changes");
+                format!("{dropped} discarded · scrubfs undo takes it back")
             }
         };
         target.finish(true)?;
