@@ -103,7 +103,9 @@ pub(super) fn rebase_on(
 ) -> Result<Rebased> {
     let selection = Selection::new(options)?;
     let stale = StaleCopies { disk, site, changes }.find()?;
-    if let Some(pattern) = selection.idle_among(options, changes, &stale.iter().map(|s| &s.0).collect::<Vec<_>>()) {
+    if let Some(pattern) =
+        selection.idle_among(options, changes, &stale.iter().map(|s| &s.0).collect::<Vec<_>>())
+    {
         return Err(ApplyError::NoMatch { pattern: pattern.to_string() });
     }
     let mut rebaser = Rebaser {
@@ -147,7 +149,12 @@ struct Rebaser<'a> {
 impl Rebaser<'_> {
     fn taken(&mut self, path: &RelPath, how: How) {
         self.done.taken.push(Taken { path: path.clone(), how });
-        self.reviser.tell(Applied { path: path.clone(), kind: how.as_str().into(), from: None, implied: false });
+        self.reviser.tell(Applied {
+            path: path.clone(),
+            kind: how.as_str().into(),
+            from: None,
+            implied: false,
+        });
     }
 
     fn refuse(&mut self, change: &Change, reason: impl Into<Reason>) {
@@ -326,7 +333,9 @@ impl StaleCopies<'_> {
         let Some(base) = self.site.base.get(path).or(mark) else { return Ok(None) };
         Ok(match lower {
             None => Some(Some(How::Deleted)),
-            Some(lower) if base.stamp.same_content(&Stamp::from(&lower)) && base.stamp.mode == lower.mode => None,
+            Some(lower) if base.stamp.same_content(&Stamp::from(&lower)) && base.stamp.mode == lower.mode => {
+                None
+            }
             Some(_) => Some(Some(How::Taken)),
         })
     }

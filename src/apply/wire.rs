@@ -72,7 +72,8 @@ pub(super) mod paths {
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<RelPath>, D::Error> {
-        let read = |t: &String| path_of_text(t).ok_or_else(|| D::Error::custom("not a path below the workspace"));
+        let read =
+            |t: &String| path_of_text(t).ok_or_else(|| D::Error::custom("not a path below the workspace"));
         Vec::<String>::deserialize(from)?.iter().map(read).collect()
     }
 }

@@ -209,7 +209,9 @@ fn apply_exit(error: &ApplyError) -> Exit {
         ApplyError::Interrupted(_) | ApplyError::Unfinished { .. } | ApplyError::OtherInterrupted { .. } => {
             Exit::Interrupted
         }
-        ApplyError::Pattern { .. } | ApplyError::NoMatch { .. } | ApplyError::NotInParts { .. } => Exit::Usage,
+        ApplyError::Pattern { .. } | ApplyError::NoMatch { .. } | ApplyError::NotInParts { .. } => {
+            Exit::Usage
+        }
         ApplyError::Io { .. }
         | ApplyError::Busy
         | ApplyError::NotTheWorkspace(_)

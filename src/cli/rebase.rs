@@ -62,8 +62,7 @@ fn print(done: &Rebased, dry_run: bool, ui: &mut Ui) -> Result<()> {
         return ui.line("The session has all that is new in the workspace.");
     }
     let files = count(done.taken.len(), "file", "files");
-    let heading =
-        if dry_run { format!("{files} would be rebased") } else { format!("{files} rebased") };
+    let heading = if dry_run { format!("{files} would be rebased") } else { format!("{files} rebased") };
     ui.line(ui.out_palette.paint(Label::Heading, heading))?;
     for taken in &done.taken {
         let what = match taken.how {
@@ -77,7 +76,9 @@ fn print(done: &Rebased, dry_run: bool, ui: &mut Ui) -> Result<()> {
     }
     if !done.conflicts.is_empty() {
         let conflicts = count(done.conflicts.len(), "conflict", "conflicts");
-        ui.line(ui.out_palette.paint(Label::Error, format!("{conflicts}; there the session stays as it was")))?;
+        ui.line(
+            ui.out_palette.paint(Label::Error, format!("{conflicts}; there the session stays as it was")),
+        )?;
     }
     for refusal in &done.conflicts {
         ui.line(format_args!("  {}: {}", refusal.path, refusal.reason))?;

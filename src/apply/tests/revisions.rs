@@ -56,7 +56,8 @@ impl Lab {
             };
             let mut names: BTreeMap<String, bool> = BTreeMap::new();
             let opaque = matches!(lab.upper.entry(&here).unwrap(), UpperEntry::Opaque(_));
-            let in_lower = here.is_root() || matches!(lab.judge.whole_path(&here), Ok(EntryVerdict::Shown(_)));
+            let in_lower =
+                here.is_root() || matches!(lab.judge.whole_path(&here), Ok(EntryVerdict::Shown(_)));
             if !opaque && in_lower && lab.ws().join(dir).is_dir() {
                 names.extend(list(lab.ws()).into_iter().map(|n| (n, false)));
             }
@@ -104,7 +105,9 @@ fn single(path: &std::path::Path) -> Object {
 /// One change of each sort.
 fn one_of_each() -> Lab {
     let lab = Lab::in_memory();
-    for file in ["edited", "gone", "mode", "moved-from", "dir/a", "dir/sub/b", "opaque/x", "opaque/y", "retyped"] {
+    for file in
+        ["edited", "gone", "mode", "moved-from", "dir/a", "dir/sub/b", "opaque/x", "opaque/y", "retyped"]
+    {
         lab.put(file, format!("the content of {file}\n"));
     }
     lab.put("open/kept", "kept\n");
@@ -372,7 +375,11 @@ fn what_a_rebase_cannot_solve_is_named_and_left() {
     type Edit = fn(&Lab);
     let cases: [(Edit, Edit, &str); 5] = [
         (|l| l.agent_deletes("f"), |l| l.put("f", "new\n"), "deleted-here-edited-there"),
-        (|l| l.agent_writes("f", "x"), |l| fs::remove_file(l.ws().join("f")).unwrap(), "edited-here-deleted-there"),
+        (
+            |l| l.agent_writes("f", "x"),
+            |l| fs::remove_file(l.ws().join("f")).unwrap(),
+            "edited-here-deleted-there",
+        ),
         (
             |l| l.agent_writes("f", "x"),
             |l| {

@@ -47,8 +47,12 @@ pub(super) enum BadEdit {
 /// find in the first and last five lines of a file, and the hunk is hostile.
 pub(super) fn editable(text: &TextDiff, hunk: &Hunk, verb: Verb) -> Vec<u8> {
     let mut out = match verb {
-        Verb::Apply => b"# Edit the hunk. What you make of it is applied; the session keeps its own version.\n".to_vec(),
-        Verb::Discard => b"# Edit the hunk. What you leave of it stays in the session; the rest is dropped.\n".to_vec(),
+        Verb::Apply => {
+            b"# Edit the hunk. What you make of it is applied; the session keeps its own version.\n".to_vec()
+        }
+        Verb::Discard => {
+            b"# Edit the hunk. What you leave of it stays in the session; the rest is dropped.\n".to_vec()
+        }
     };
     out.extend_from_slice(
         b"# To keep a '-' line, make its sign ' '. To leave out a '+' line, delete it.\n\
