@@ -203,36 +203,7 @@ fn discards_are_seen_at_once_and_undone() {
     world.write("m/tmp1.o", "changed\n");
     std::fs::remove_file(world.path("m/gone")).unwrap();
     std::fs::remove_dir_all(world.path("m/dir")).unwrap();
-    expect![[r#"
-        $ scrubfs discard w *.o new --dry-run
-        A new/deep/file
-        M tmp1.o
-        $ scrubfs discard w *.o new
-        2 changes discarded
-        Hint: scrubfs undo brings it back
-        $ scrubfs discard w dir/a --json
-        {
-          "schema": 1,
-          "discarded": [
-            {
-              "path": "dir/a",
-              "kind": "deleted"
-            }
-          ]
-        }
-        $ scrubfs diff w --name-status
-        D	dir/b
-        M	f
-        D	gone
-    "#]]
-    .assert_eq(&world.session(&[
-        "discard w *.o new --dry-run",
-        "discard w *.o new",
-        "discard w dir/a --json",
-        "diff w --name-status",
-    ]));
-    assert_eq!((world.read("m/dir/a"), world.read("m/tmp1.o")), ("a\n".into(), "o\n".into()));
-    assert!(!world.path("m/dir/b").exists() && !world.path("m/new").exists());
+    discards_by_path(&world);
     // By hunk: the first stays, the second goes.
     let (code, said) = world.answer(&["discard", "w", "-p", "f"], "n\ny\n");
     assert_eq!(code, 0);
@@ -266,6 +237,43 @@ fn discards_are_seen_at_once_and_undone() {
     .assert_eq(&world.session(&["undo w", "undo w", "undo w --json"]));
     assert_eq!(world.read("m/f"), NEW);
     assert!(!world.path("m/dir").exists());
+    an_undo_that_is_refused(&world);
+}
+
+fn discards_by_path(world: &World) {
+    expect![[r#"
+        $ scrubfs discard w *.o new --dry-run
+        A new/deep/file
+        M tmp1.o
+        $ scrubfs discard w *.o new
+        2 changes discarded
+        Hint: scrubfs undo brings it back
+        $ scrubfs discard w dir/a --json
+        {
+          "schema": 1,
+          "discarded": [
+            {
+              "path": "dir/a",
+              "kind": "deleted"
+            }
+          ]
+        }
+        $ scrubfs diff w --name-status
+        D	dir/b
+        M	f
+        D	gone
+    "#]]
+    .assert_eq(&world.session(&[
+        "discard w *.o new --dry-run",
+        "discard w *.o new",
+        "discard w dir/a --json",
+        "diff w --name-status",
+    ]));
+    assert_eq!((world.read("m/dir/a"), world.read("m/tmp1.o")), ("a\n".into(), "o\n".into()));
+    assert!(!world.path("m/dir/b").exists() && !world.path("m/new").exists());
+}
+
+fn an_undo_that_is_refused(world: &World) {
     // Where the agent or the user has gone on, it is refused.
     world.write("m/tmp1.o", "again\n");
     world.write("w/new", "the user's\n");

@@ -5,4 +5,5 @@ mod crash;
 mod faulty;
 pub(crate) mod lab;
 mod parts;
+mod revision_faults;
 mod revisions;

@@ -1,22 +1,13 @@
-//! Discards and rebases: what they make of merged, that lower stays as it is, that `undo` gives back what was there or refuses, and
-//! that no fault at any call loses anything.
+//! Discards and rebases: what they make of merged, that lower stays as it is, and that `undo` gives back what was there or refuses.
 
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::faulty::{Fault, Faulty};
 use super::lab::{Lab, Object, Tree, chmod, open_gates, rel, tree};
-use crate::apply::discard::discard_on;
-use crate::apply::rebase::rebase_on;
-use crate::apply::undo::undo_last;
-use crate::apply::workspace::Workspace;
-use crate::apply::{
-    self, ApplyError, ConflictMode, Execution, Options, Pattern, Rebased, RebasedHow, Take, What,
-};
+use crate::apply::{self, ApplyError, ConflictMode, Execution, Options, Pattern, Rebased, RebasedHow, What};
 use crate::change::{CONTEXT, Sides, TextDiff};
 use crate::judge::EntryVerdict;
 use crate::layer::UpperEntry;
-use crate::sys::Errno;
 
 impl Lab {
     fn options(&self, paths: &[&str]) -> Options {
@@ -47,7 +38,7 @@ impl Lab {
     }
 
     /// What the agent sees: paths with type, mode and content.
-    fn merged(&self) -> Tree {
+    pub(super) fn merged(&self) -> Tree {
         fn walk(lab: &Lab, dir: &str, all: &mut Tree) {
             let here = rel(dir);
             let list = |root: std::path::PathBuf| -> Vec<String> {
@@ -103,7 +94,7 @@ fn single(path: &std::path::Path) -> Object {
 }
 
 /// One change of each sort.
-fn one_of_each() -> Lab {
+pub(super) fn one_of_each() -> Lab {
     let lab = Lab::in_memory();
     for file in
         ["edited", "gone", "mode", "moved-from", "dir/a", "dir/sub/b", "opaque/x", "opaque/y", "retyped"]
@@ -227,7 +218,7 @@ fn a_base_comes_back_with_its_change() {
     assert_eq!(fs::read_to_string(lab.ws().join("f")).unwrap(), "one\n2\n3\n4\nfive\n");
 }
 
-const OLD: &str = "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12\n";
+pub(super) const OLD: &str = "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12\n";
 const NEW: &str = "one\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\ntwelve\n";
 
 fn hunk(lab: &Lab, path: &str, at: usize) -> String {
@@ -436,87 +427,4 @@ fn an_interrupted_apply_comes_first() {
     let tried = lab.with(|site| apply::rebase(site, &set, &options, Execution::default(), false));
     assert!(matches!(tried, Err(ApplyError::Interrupted(_))));
     assert_eq!(lab.upper_text("f"), "y\n");
-}
-
-/// A discard and a rebase, stopped at every call: merged then shows each path as it was or as it was to be, lower is untouched, and
-/// undo gives all back.
-#[test]
-fn a_fault_at_any_call_loses_nothing() {
-    fn rebased() -> Lab {
-        let lab = Lab::in_memory();
-        for file in ["a", "b", "c"] {
-            lab.put(file, OLD);
-        }
-        lab.agent_writes("a", OLD.replace("12\n", "twelve\n"));
-        lab.agent_writes("b", OLD.replace("12\n", "twelve\n"));
-        lab.copy_up("c");
-        for file in ["a", "b", "c"] {
-            lab.put(file, OLD.replace("1\n2\n", "one\n2\n"));
-        }
-        lab
-    }
-    let act = |lab: &Lab, rebase: bool, fault: Fault| {
-        let (set, options) = (lab.scan(), Options::default());
-        lab.with(|site| {
-            let workspace = Workspace::open_settled(site, true).unwrap();
-            let disk = Faulty::new(&workspace.disk, &lab.root.join("grave"), fault);
-            let ok = if rebase {
-                rebase_on(&disk, site, &set, &options, 5, false).is_ok()
-            } else {
-                let chosen: Vec<_> = set.changes.iter().map(|c| (c, Take::Whole)).collect();
-                discard_on(&disk, site, &set, &chosen, 5).is_ok()
-            };
-            (ok, disk.calls())
-        })
-    };
-    let undo = |lab: &Lab, fault: Fault| {
-        lab.with(|site| {
-            let workspace = Workspace::open_settled(site, true).unwrap();
-            let disk = Faulty::new(&workspace.disk, &lab.root.join("grave"), fault);
-            (undo_last(&disk, site).is_ok(), disk.calls())
-        })
-    };
-    for rebase in [false, true] {
-        let build = if rebase { rebased } else { one_of_each };
-        let lab = build();
-        let (before, lower) = (lab.merged(), tree(&lab.ws()));
-        let (ok, calls) = act(&lab, rebase, Fault::Nothing);
-        assert!(ok && calls > 10, "{calls} calls");
-        let after = lab.merged();
-        let undo_calls = undo(&lab, Fault::Nothing).1;
-        assert_eq!(lab.merged(), before);
-        for call in 0..calls {
-            for fault in [Fault::Stop(call), Fault::Once(call, Errno::NOSPC), Fault::Full(call)] {
-                let lab = build();
-                let (ok, _) = act(&lab, rebase, fault);
-                assert_eq!(tree(&lab.ws()), lower);
-                let held = lab;
-                let lab = Lab::open(&held.root);
-                if rebase {
-                    for (path, object) in lab.merged() {
-                        let known = [&before, &after].iter().any(|t| t.get(&path) == Some(&object));
-                        assert!(known, "call {call}: {path} {object:?}");
-                    }
-                    // Interrupted or not, the user's edits are in or still known as newer: an apply never undoes them.
-                    let plan = lab.plan(&[]);
-                    assert!(plan.is_clean(), "call {call}: {:?}", plan.conflicts);
-                }
-                if !ok || lab.merged() != before {
-                    // What was begun and never recorded is nothing to undo.
-                    let (undone, _) = undo(&lab, Fault::Nothing);
-                    assert!(undone || lab.merged() == before, "call {call}");
-                }
-                assert_eq!(lab.merged(), before, "call {call} of {calls}, rebase {rebase}");
-            }
-        }
-        for call in 0..undo_calls {
-            let lab = build();
-            act(&lab, rebase, Fault::Nothing);
-            undo(&lab, Fault::Stop(call));
-            let held = lab;
-            let lab = Lab::open(&held.root);
-            undo(&lab, Fault::Nothing);
-            assert_eq!(lab.merged(), before, "undo stopped at call {call} of {undo_calls}, rebase {rebase}");
-        }
-    }
 }
