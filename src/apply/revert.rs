@@ -132,7 +132,7 @@ impl Reverter<'_> {
         }
         let restorer = Restorer { disk: self.disk, site: self.site, aside: self.aside.clone() };
         for (at, drop) in self.revision.drops.iter().enumerate().rev() {
-            restorer.entry(at, &drop.trim)?;
+            restorer.put_back(at, &drop.trim)?;
             if let Some(base) = &drop.trim.base {
                 set_base(self.site, &drop.trim.path, Some(base))?;
             }

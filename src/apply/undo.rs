@@ -246,10 +246,16 @@ impl Restorer<'_> {
         self.disk.roots().stat(&at).at("look at", &at)
     }
 
-    pub(super) fn entry(&self, at: usize, trim: &Trim) -> Result<()> {
+    fn entry(&self, at: usize, trim: &Trim) -> Result<()> {
+        self.put_back(at, trim)?;
+        self.is_its_own(trim)
+    }
+
+    /// Moves one entry back, unless something is there.
+    pub(super) fn put_back(&self, at: usize, trim: &Trim) -> Result<()> {
         let place = Spot::upper(&trim.path);
         if self.upper(&trim.path)?.is_some() {
-            return self.is_its_own(trim);
+            return Ok(());
         }
         let saved = self.aside.at(&at.to_string()).at("name", &self.aside)?;
         if trim.source.is_some() {
@@ -257,7 +263,7 @@ impl Restorer<'_> {
             if exists && self.make_parents(&trim.path)? {
                 move_object(self.disk, &saved, &place)?;
             }
-            return self.is_its_own(trim);
+            return Ok(());
         }
         if self.lower(&trim.path)?.is_some() && self.make_parents(&trim.path)? {
             self.disk.mknod(FileType::CharDevice, &place).at("white out", &place)?;
