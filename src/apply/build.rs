@@ -109,11 +109,7 @@ impl Builder<'_> {
             self.stays(change);
             return Ok(());
         }
-        let closed: Vec<GateFlag> = change
-            .gates()
-            .filter(|r| !self.is_open(change, r.flag))
-            .map(|r| GateFlag::new(r.flag, &r.why))
-            .collect();
+        let closed = self.closed_gates(change);
         if !closed.is_empty() {
             self.plan.gated.push(Gated { path: change.path.clone(), flags: closed });
             self.stays(change);
@@ -128,6 +124,24 @@ impl Builder<'_> {
             None => self.record(change, take != Take::Whole),
         }
         Ok(())
+    }
+
+    /// The gates that a change meets and nobody opened; those that the configuration opens are noted.
+    fn closed_gates(&mut self, change: &Change) -> Vec<GateFlag> {
+        let mut closed = Vec::new();
+        for raised in change.gates() {
+            if self.is_open(change, raised.flag) {
+                continue;
+            }
+            match self.selection.configured(change, raised.flag) {
+                Some(by) => {
+                    let what = Remark::Configured { flag: raised.flag.as_str().into(), by: by.to_string() };
+                    self.plan.notes.push(Note { path: change.path.clone(), what });
+                }
+                None => closed.push(GateFlag::new(raised.flag, &raised.why)),
+            }
+        }
+        closed
     }
 
     fn is_open(&self, change: &Change, flag: Flag) -> bool {

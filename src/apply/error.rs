@@ -171,6 +171,12 @@ pub enum ApplyError {
         /// As given.
         pattern: String,
     },
+    /// A gate that is to be opened has another name than any.
+    #[error("`{flag}` names no flag: there are {}", flags())]
+    UnknownFlag {
+        /// As given.
+        flag: String,
+    },
     /// A selection matched no change.
     #[error("no change matches {pattern}")]
     NoMatch {
@@ -207,6 +213,10 @@ impl From<crate::change::ChangeError> for ApplyError {
             other => Self::Change(other),
         }
     }
+}
+
+fn flags() -> String {
+    crate::change::Flag::ALL.map(crate::change::Flag::as_str).join(", ")
 }
 
 /// The result of applying.

@@ -65,7 +65,7 @@ pub use plan::{
 };
 pub use rebase::{How as RebasedHow, Rebased, Taken, rebase};
 pub use recover::{Recovered, Way, recover};
-pub use select::{Allow, ConflictMode, Options, Pattern};
+pub use select::{Allow, ConflictMode, OpenGates, Options, Pattern};
 pub use undo::{Undoable, undo, undoable};
 
 /// The places that an apply works with.

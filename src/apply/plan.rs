@@ -376,6 +376,14 @@ pub enum Remark {
         /// How many.
         count: usize,
     },
+    /// A gate that the user's configuration opens.
+    #[error("{flag} is let through by `{by}` in config.toml")]
+    Configured {
+        /// The gate.
+        flag: String,
+        /// What opens it.
+        by: String,
+    },
     /// The file has further names that keep the old content, as with `git checkout`.
     #[error("the file has other hard-linked names, which keep the old content")]
     LinkBroken,

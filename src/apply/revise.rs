@@ -243,7 +243,8 @@ impl<'a> Reviser<'a> {
         for base in self.revision.puts.iter().filter_map(|p| p.base.as_ref()) {
             set_base(self.site, &base.path, base.becomes.as_ref())?;
         }
-        store::closed(store::prune_revisions(self.disk, keep));
+        let pruned = store::prune_revisions(self.disk, keep);
+        store::closed(pruned.and_then(|()| store::collect(self.disk, self.site, store::LINGER)));
         Ok(self.id)
     }
 
@@ -377,6 +378,13 @@ pub(super) fn read(disk: &dyn Disk, id: &str) -> Result<Option<Revision>> {
 }
 
 impl Revision {
+    /// Hashes of the base content that it needs to be taken back.
+    pub(super) fn hashes(&self) -> Vec<[u8; 32]> {
+        let dropped = self.drops.iter().filter_map(|d| d.trim.base);
+        let replaced = self.puts.iter().filter_map(|p| p.base.as_ref()?.was);
+        dropped.chain(replaced).filter_map(|o| o.hash).collect()
+    }
+
     /// What is told of it once it is taken back.
     pub(super) fn done(&self, id: &str) -> Done {
         Done { id: Some(id.to_owned()), what: self.what, applied: self.applied.clone(), ..Done::default() }

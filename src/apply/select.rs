@@ -25,6 +25,9 @@ pub struct Options {
     pub parts: Vec<Part>,
     /// Opened gates.
     pub allow: Vec<Allow>,
+    /// Gates that the user's configuration opens; the plan says where one did.
+    #[serde(default)]
+    pub configured: Vec<Allow>,
     /// What is done where both sides changed the same lines.
     pub conflicts: ConflictMode,
 }
@@ -107,9 +110,9 @@ impl Allow {
     /// Parses `FLAG` or `FLAG:PATH`.
     ///
     /// # Errors
-    /// [`ApplyError::Pattern`] for an unknown flag or a malformed path.
+    /// [`ApplyError::UnknownFlag`]; [`ApplyError::Pattern`] for a malformed path.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let bad = || ApplyError::Pattern { pattern: bytes.escape_ascii().to_string() };
+        let bad = || ApplyError::UnknownFlag { flag: bytes.escape_ascii().to_string() };
         let (flag, path) = match bytes.iter().position(|b| *b == b':') {
             Some(at) => (bytes.get(..at), bytes.get(at + 1..)),
             None => (Some(bytes), None),
@@ -117,6 +120,41 @@ impl Allow {
         let flag = std::str::from_utf8(flag.unwrap_or_default()).map_err(|_| bad())?;
         let flag = Flag::from_str(flag).map_err(|_| bad())?;
         Ok(Self { flag: flag.as_str().into(), pattern: path.map(Pattern::parse).transpose()? })
+    }
+
+    /// The flag's name.
+    #[must_use]
+    pub fn flag(&self) -> &str {
+        &self.flag
+    }
+}
+
+impl std::fmt::Display for Allow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.flag)?;
+        self.pattern.as_ref().map_or(Ok(()), |pattern| write!(f, ":{pattern}"))
+    }
+}
+
+/// Opened gates, compiled.
+pub struct OpenGates(Vec<(Allow, Option<Matcher>)>);
+
+impl OpenGates {
+    /// Compiles their patterns.
+    ///
+    /// # Errors
+    /// [`ApplyError::Pattern`].
+    pub fn new(allow: &[Allow]) -> Result<Self> {
+        let compile = |a: &Allow| Ok((a.clone(), a.pattern.as_ref().map(Pattern::matcher).transpose()?));
+        allow.iter().map(compile).collect::<Result<_>>().map(Self)
+    }
+
+    /// What opens this gate of a change, if anything does.
+    #[must_use]
+    pub fn opens(&self, change: &Change, flag: Flag) -> Option<&Allow> {
+        let fits = |m: &Option<Matcher>| m.as_ref().is_none_or(|m| m.matches(&change.path));
+        let found = self.0.iter().find(|(a, m)| flag.is_gate() && a.flag == flag.as_str() && fits(m));
+        found.map(|(allow, _)| allow)
     }
 }
 
@@ -142,17 +180,18 @@ impl Matcher {
 pub(super) struct Selection {
     paths: Vec<Matcher>,
     everything: bool,
-    allow: Vec<(String, Option<Matcher>)>,
+    allow: OpenGates,
+    configured: OpenGates,
 }
 
 impl Selection {
     pub(super) fn new(options: &Options) -> Result<Self> {
         let compile = |p: &Pattern| p.matcher();
-        let allow = |a: &Allow| Ok((a.flag.clone(), a.pattern.as_ref().map(compile).transpose()?));
         Ok(Self {
             paths: options.paths.iter().map(compile).collect::<Result<_>>()?,
             everything: options.paths.is_empty() && options.hunks.is_empty() && options.parts.is_empty(),
-            allow: options.allow.iter().map(allow).collect::<Result<_>>()?,
+            allow: OpenGates::new(&options.allow)?,
+            configured: OpenGates::new(&options.configured)?,
         })
     }
 
@@ -192,8 +231,12 @@ impl Selection {
         if flag == Flag::HiddenName && self.paths.iter().any(named) {
             return true;
         }
-        let fits = |m: &Option<Matcher>| m.as_ref().is_none_or(|m| m.matches(&change.path));
-        self.allow.iter().any(|(name, m)| name == flag.as_str() && fits(m))
+        self.allow.opens(change, flag).is_some()
+    }
+
+    /// What in the configuration opens a gate for a change.
+    pub(super) fn configured(&self, change: &Change, flag: Flag) -> Option<&Allow> {
+        self.configured.opens(change, flag)
     }
 }
 

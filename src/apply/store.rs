@@ -2,10 +2,13 @@
 //! the workspace, and `upper/` with what it took from the session. The old files may hold secrets: the directory is 0700, they
 //! are 0600, and nobody behind the mount reaches the state directory. The number of applies kept is bounded.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use super::Site;
 use super::disk::{Area, Attrs, Disk, How, Spot};
-use super::error::{Context as _, Result};
-use super::journal::{Journal, Kind, Record, is_id};
+use super::error::{ApplyError, Context as _, Result};
+use super::journal::{Journal, Kind, Record, is_id, read_closed};
 use super::plan::Plan;
 use super::stage::{move_object, new_slot, old_slot};
 use super::trim::Trimmer;
@@ -82,7 +85,7 @@ fn finish_apply(
     }
     disk.rename(&own, &journal_spot(&id)?, How::Replace).at("close", &own)?;
     let durable = [&store, &session()].into_iter().try_for_each(|dir| disk.sync(dir).at("sync", dir));
-    closed(durable.and_then(|()| prune(disk, keep)));
+    closed(durable.and_then(|()| prune(disk, keep)).and_then(|()| collect(disk, site, LINGER)));
     Ok(())
 }
 
@@ -199,6 +202,29 @@ fn prune_those(disk: &dyn Disk, keep: usize, record: fn(&str) -> Result<Spot>) -
         remove_tree(disk, &spot(id)?)?;
     }
     Ok(())
+}
+
+/// Content without a base lingers this long: an edit of a hunk, say, that a saved plan still wants.
+pub(super) const LINGER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Deletes kept content that is no base any more, neither of upper nor of what can be undone.
+pub(super) fn collect(disk: &dyn Disk, site: &Site<'_>, linger: Duration) -> Result<()> {
+    let failed = |source| ApplyError::Base { path: RelPath::root(), source };
+    let mut unused = site.base.unused(linger).map_err(failed)?;
+    if unused.is_empty() {
+        return Ok(());
+    }
+    let mut wanted = HashSet::new();
+    for id in ids(disk)? {
+        if let Some(story) = read_closed(disk.roots(), &journal_spot(&id)?)? {
+            wanted.extend(story.begin.plan.trims.iter().filter_map(|t| t.base?.hash));
+        }
+        if let Some(revision) = super::revise::read(disk, &id)? {
+            wanted.extend(revision.hashes());
+        }
+    }
+    unused.retain(|hash| !wanted.contains(hash));
+    unused.iter().try_for_each(|hash| site.base.drop_content(hash).map_err(failed))
 }
 
 /// Deletes a directory of ours with all that is in it, or a single object; nothing there is no error.

@@ -23,6 +23,7 @@ pub(super) const INTERRUPTED: u8 = 130;
 ///   scrubfs apply -p                    (hunk by hunk, with the keys of git add -p)
 ///   scrubfs apply --dry-run
 ///   scrubfs apply shop src/ --allow exec-bit:bin/*
+///   scrubfs apply --allow bidi          (what is let through every time can stand in config.toml: [gates] allow = ["bidi"])
 ///   scrubfs apply --plan plan.json --dry-run, later: scrubfs apply --plan plan.json
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -79,7 +80,9 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
     }
     let allow = args.allow.iter().map(|a| Allow::parse(a.as_bytes())).collect::<apply::Result<Vec<_>>>()?;
     let conflicts = if args.conflict == "markers" { ConflictMode::Markers } else { ConflictMode::Refuse };
-    let mut options = Options { paths, hunks: args.hunk.clone(), parts: Vec::new(), allow, conflicts };
+    let configured = target::configured(&session, ui)?;
+    let mut options =
+        Options { paths, hunks: args.hunk.clone(), parts: Vec::new(), allow, configured, conflicts };
     if args.patch {
         let (look, set) = Target::look(session.clone())?;
         match patch::choose(&look, &set, &options, Verb::Apply, ui)? {
@@ -151,6 +154,9 @@ fn print_plan(plan: &Plan, json: bool, ui: &mut Ui) -> Result<()> {
     }
     for kept in &plan.kept {
         ui.line(format_args!("  keep      {}: {}", kept.path, kept.reason))?;
+    }
+    for note in &plan.notes {
+        ui.line(format_args!("  note      {}: {}", note.path, note.what))?;
     }
     if let Some(flag) = plan.gated.first().and_then(|g| g.flags.first()) {
         ui.hint(format_args!(

@@ -21,7 +21,7 @@ Exit codes:
 
 Environment:
   SCRUBFS_STATE_DIR   where sessions live; else $XDG_STATE_HOME/scrubfs, else ~/.local/state/scrubfs
-  SCRUBFS_CONFIG_DIR  config.toml and rules.toml; else $XDG_CONFIG_HOME/scrubfs, else ~/.config/scrubfs
+  SCRUBFS_CONFIG_DIR  config.toml (with the gates that stand open) and rules.toml; else $XDG_CONFIG_HOME/scrubfs, else ~/.config/scrubfs
   SCRUBFS_PAGER       the pager for long output; else $PAGER, else `less -FRX`; empty or `cat` for none
   NO_COLOR            set and not empty: no colour";
 

@@ -209,9 +209,10 @@ fn apply_exit(error: &ApplyError) -> Exit {
         ApplyError::Interrupted(_) | ApplyError::Unfinished { .. } | ApplyError::OtherInterrupted { .. } => {
             Exit::Interrupted
         }
-        ApplyError::Pattern { .. } | ApplyError::NoMatch { .. } | ApplyError::NotInParts { .. } => {
-            Exit::Usage
-        }
+        ApplyError::Pattern { .. }
+        | ApplyError::UnknownFlag { .. }
+        | ApplyError::NoMatch { .. }
+        | ApplyError::NotInParts { .. } => Exit::Usage,
         ApplyError::Io { .. }
         | ApplyError::Busy
         | ApplyError::NotTheWorkspace(_)
@@ -237,6 +238,7 @@ fn apply_hint(error: &ApplyError) -> Option<String> {
         ApplyError::Interrupted(_) | ApplyError::Unfinished { .. } | ApplyError::OtherInterrupted { .. } => {
             "scrubfs apply --continue, or scrubfs apply --abort"
         }
+        ApplyError::UnknownFlag { .. } => "scrubfs status names the flags of each change",
         ApplyError::NotInParts { .. } => "name its path instead of a hunk",
         ApplyError::Change(_) => "look at the path's permissions and at the session's daemon.log",
         ApplyError::Pattern { .. } | ApplyError::NoMatch { .. } => {

@@ -169,13 +169,17 @@ pub(super) struct StatusChange {
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<String>,
     flags: Vec<&'static str>,
+    /// Those of them that config.toml lets through.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    opened: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     conflict: Option<String>,
 }
 
 impl StatusChange {
     /// From the change model.
-    pub(super) fn new(change: &Change) -> Self {
+    pub(super) fn new(change: &Change, gates: &crate::apply::OpenGates) -> Self {
+        let is_open = |f: &&crate::change::Raised| gates.opens(change, f.flag).is_some();
         let from = match &change.kind {
             ChangeKind::Renamed { from } => Some(String::from_utf8_lossy(from.as_bytes()).into_owned()),
             _ => None,
@@ -185,6 +189,7 @@ impl StatusChange {
             kind: change.kind.as_str(),
             from,
             flags: change.flags.iter().map(|f| f.flag.as_str()).collect(),
+            opened: change.flags.iter().filter(is_open).map(|f| f.flag.as_str()).collect(),
             conflict: change.conflict.as_ref().map(ToString::to_string),
         }
     }
@@ -278,6 +283,15 @@ pub(super) struct ApplyDocument {
     kept: Vec<JsonReason>,
     conflicts: Vec<JsonReason>,
     gated: Vec<JsonGated>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<JsonNote>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonNote {
+    #[serde(flatten)]
+    path: JsonPath,
+    note: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -304,7 +318,7 @@ struct JsonGated {
 impl ApplyDocument {
     /// What a plan would do. A plan that is refused applies nothing.
     pub(super) fn of_plan(plan: &Plan) -> Self {
-        let mut document = Self::of(&plan.applied, &plan.kept);
+        let mut document = Self::of(&plan.applied, &plan.kept, &plan.notes);
         if !plan.is_clean() {
             document.applied.clear();
         }
@@ -321,21 +335,29 @@ impl ApplyDocument {
 
     /// What an apply did.
     pub(super) fn of_done(done: &Done) -> Self {
-        Self::of(&done.applied, &done.kept)
+        Self::of(&done.applied, &done.kept, &done.notes)
     }
 
     /// What an undo took back.
     pub(super) fn of_undo(done: &Done) -> Self {
-        Self { undone: Some(done.what.as_str()), ..Self::of(&done.applied, &done.kept) }
+        Self { undone: Some(done.what.as_str()), ..Self::of(&done.applied, &done.kept, &done.notes) }
     }
 
-    fn of(applied: &[crate::apply::Applied], kept: &[crate::apply::Kept]) -> Self {
+    fn of(
+        applied: &[crate::apply::Applied],
+        kept: &[crate::apply::Kept],
+        notes: &[crate::apply::Note],
+    ) -> Self {
         let shown = applied.iter().filter(|a| !a.implied);
         Self {
             applied: shown.map(|a| JsonApplied { path: (&a.path).into(), kind: a.kind.clone() }).collect(),
             kept: kept
                 .iter()
                 .map(|k| JsonReason { path: (&k.path).into(), reason: k.reason.to_string() })
+                .collect(),
+            notes: notes
+                .iter()
+                .map(|n| JsonNote { path: (&n.path).into(), note: n.what.to_string() })
                 .collect(),
             schema: SCHEMA,
             ..Self::default()

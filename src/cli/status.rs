@@ -8,6 +8,7 @@ use super::json::{SCHEMA, StatusChange, StatusDocument, StatusHidden, StatusReda
 use super::target::{self, Target};
 use super::ui::{Label, count};
 use super::{Exit, Result, Ui};
+use crate::apply::OpenGates;
 use crate::change::{Change, ChangeKind, ChangeSet, Flag};
 use crate::judge::{Depth, Found, Survey};
 use crate::path::{Escaped, RelPath};
@@ -35,18 +36,24 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
     let target = Target::open(target::session(args.session.as_deref())?)?;
     let set = target.scan()?;
+    let configured = OpenGates::new(&target::configured(&target.session, ui)?)?;
     let survey = target.layers.judge.survey(&RelPath::root(), Depth::Names, &|| {});
     if args.json {
-        ui.json(&document(&target, &set, &survey)?)?;
+        ui.json(&document(&target, &set, &survey, &configured)?)?;
     } else {
         let limit = if args.all { usize::MAX } else { SHOWN };
-        print(&target, &set, &survey, limit, ui)?;
+        print(&target, &set, (&survey, &configured), limit, ui)?;
     }
     target.finish(false)?;
     Ok(Exit::Done)
 }
 
-fn document(target: &Target, set: &ChangeSet, survey: &Survey) -> Result<StatusDocument> {
+fn document(
+    target: &Target,
+    set: &ChangeSet,
+    survey: &Survey,
+    configured: &OpenGates,
+) -> Result<StatusDocument> {
     let state = target.session.state()?;
     let policy = target.layers.judge.policy();
     let (mut hidden, mut redacted) = (Vec::new(), Vec::new());
@@ -63,13 +70,19 @@ fn document(target: &Target, set: &ChangeSet, survey: &Survey) -> Result<StatusD
         workspace: path_text(target.session.workspace()),
         mountpoint: state.mountpoint().map(path_text),
         state: state.word(),
-        changes: set.listed().map(StatusChange::new).collect(),
+        changes: set.listed().map(|c| StatusChange::new(c, configured)).collect(),
         hidden,
         redacted,
     })
 }
 
-fn print(target: &Target, set: &ChangeSet, survey: &Survey, limit: usize, ui: &mut Ui) -> Result<()> {
+fn print(
+    target: &Target,
+    set: &ChangeSet,
+    (survey, configured): (&Survey, &OpenGates),
+    limit: usize,
+    ui: &mut Ui,
+) -> Result<()> {
     let state = target.session.state()?;
     let name = ui.out_palette.paint(Label::Name, target.session.name());
     let at = state.mountpoint().map(|m| format!(" at {}", Escaped::path(m))).unwrap_or_default();
@@ -83,7 +96,7 @@ fn print(target: &Target, set: &ChangeSet, survey: &Survey, limit: usize, ui: &m
         ui.line("Nothing was changed.")?;
     } else {
         print_changes(&listed, limit, ui)?;
-        print_attention(&listed, limit, ui)?;
+        print_attention(&listed, configured, limit, ui)?;
     }
     print_unseen(target.layers.judge.policy(), survey, limit, ui)?;
     if !listed.is_empty() {
@@ -91,7 +104,7 @@ fn print(target: &Target, set: &ChangeSet, survey: &Survey, limit: usize, ui: &m
         ui.hint(format_args!(
             "scrubfs review {name}   ·   scrubfs diff {name}   ·   scrubfs apply {name}   ·   scrubfs discard {name}"
         ));
-        if listed.iter().any(|c| c.gates().next().is_some()) {
+        if listed.iter().any(|c| c.gates().any(|r| configured.opens(c, r.flag).is_none())) {
             ui.hint(
                 "what blocks apply is let through by name: --allow FLAG[:PATH], once you have looked at it",
             );
@@ -184,7 +197,7 @@ fn more(len: usize, limit: usize, ui: &mut Ui) -> Result<()> {
     }
 }
 
-fn print_attention(listed: &[&Change], limit: usize, ui: &mut Ui) -> Result<()> {
+fn print_attention(listed: &[&Change], configured: &OpenGates, limit: usize, ui: &mut Ui) -> Result<()> {
     let conflicts: Vec<_> = listed.iter().filter_map(|c| Some((c, c.conflict.as_ref()?))).collect();
     if !conflicts.is_empty() {
         ui.line(ui.out_palette.paint(Label::Error, count(conflicts.len(), "conflict", "conflicts")))?;
@@ -203,12 +216,19 @@ fn print_attention(listed: &[&Change], limit: usize, ui: &mut Ui) -> Result<()> 
         ui.line(ui.out_palette.paint(Label::Warning, "needs attention"))?;
     }
     for (flag, changes) in flags {
-        let gate = if flag.is_gate() { "blocks apply" } else { "for your information" };
+        let blocks = changes.iter().any(|(c, _)| configured.opens(c, flag).is_none());
+        let gate = match (flag.is_gate(), blocks) {
+            (true, true) => "blocks apply",
+            (true, false) => "let through by config.toml",
+            (false, _) => "for your information",
+        };
         let name = ui.out_palette.paint(Label::Name, flag.as_str());
         ui.line(format_args!("  {name} ({gate}): {}", flag.why()))?;
         for (change, why) in changes.iter().take(limit) {
             let why = if *why == flag.why() { String::new() } else { format!("   {why}") };
-            ui.line(format_args!("    {}{why}", change.path))?;
+            let by = configured.opens(change, flag).filter(|_| blocks);
+            let by = by.map(|by| format!("   (let through by `{by}` in config.toml)")).unwrap_or_default();
+            ui.line(format_args!("    {}{why}{by}", change.path))?;
         }
         more(changes.len(), limit, ui)?;
     }

@@ -5,10 +5,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::lower::without_dots;
-use super::{CliError, Result};
-use crate::apply::{self, ApplyError, Pattern, Site};
+use super::{CliError, Result, Ui};
+use crate::apply::{self, Allow, ApplyError, Pattern, Site};
 use crate::change::{ChangeSet, ScanOptions, scan};
-use crate::session::{Hold, Layers, Session, StateDir, find, resolve};
+use crate::session::{ConfigDir, Hold, Layers, Session, StateDir, find, resolve};
 
 /// A session with its layers open and held.
 pub(super) struct Target {
@@ -56,6 +56,15 @@ fn pattern(session: &Session, word: &OsStr) -> Result<Pattern> {
     let below = roots.into_iter().flatten().find_map(|root| full.strip_prefix(root).ok());
     let below = below.ok_or_else(|| CliError::NotBelow { path: PathBuf::from(word), source: None })?;
     Ok(Pattern::parse(below.as_os_str().as_bytes())?)
+}
+
+/// The gates that the user's configuration opens; says it if they do not count.
+pub(super) fn configured(session: &Session, ui: &Ui) -> Result<Vec<Allow>> {
+    let gates = ConfigDir::from_env()?.gates(session.workspace())?;
+    Ok(gates.unwrap_or_else(|ignored| {
+        ui.say(&ignored);
+        Vec::new()
+    }))
 }
 
 impl Target {

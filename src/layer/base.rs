@@ -4,13 +4,14 @@
 //! the path then counts as "base unknown", which apply treats as a conflict, never as unchanged. Content is what the agent
 //! saw, so it holds no secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::ops::Bound;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::Origin;
 use crate::path::RelPath;
@@ -182,6 +183,38 @@ impl BaseStore {
             Ok(bytes) => Ok((blake3::hash(&bytes).as_bytes() == hash).then_some(bytes)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
+        }
+    }
+
+    /// Content that no known base has and that has lain for at least `age`: by its hash.
+    ///
+    /// # Errors
+    /// Any IO error.
+    pub fn unused(&self, age: Duration) -> io::Result<Vec<[u8; 32]>> {
+        let used: HashSet<[u8; 32]> = self.lock().known.values().filter_map(|o| o.hash).collect();
+        let mut unused = Vec::new();
+        for entry in fs::read_dir(self.dir.join("content"))? {
+            let entry = entry?;
+            let old = entry.metadata()?.modified()?.elapsed().is_ok_and(|lain| lain >= age);
+            // What was being written has another name, and is ours to replace.
+            let Some(hash) = entry.file_name().to_str().and_then(|n| blake3::Hash::from_hex(n).ok()) else {
+                continue;
+            };
+            if old && !used.contains(hash.as_bytes()) {
+                unused.push(*hash.as_bytes());
+            }
+        }
+        Ok(unused)
+    }
+
+    /// Deletes content.
+    ///
+    /// # Errors
+    /// Any IO error but a missing file.
+    pub fn drop_content(&self, hash: &[u8; 32]) -> io::Result<()> {
+        match fs::remove_file(self.content_path(hash)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::SessionError;
 use super::record::{check_format, parse};
+use crate::apply::Allow;
+use crate::change::Flag;
+use crate::path::Escaped;
 
 /// The newest format of the state directory that this program knows.
 const FORMAT: u32 = 1;
@@ -56,7 +59,7 @@ impl StateDir {
                 Ok(found) => check_format(&file, found, FORMAT),
                 Err(_) => Err(SessionError::Corrupt {
                     problem: "it should hold one number".to_owned(),
-                    hint: format!("echo {FORMAT} > {}", crate::path::Escaped::path(&file)),
+                    hint: format!("echo {FORMAT} > {}", Escaped::path(&file)),
                     file,
                 }),
             },
@@ -112,7 +115,42 @@ pub struct Config {
     pub allow_other: bool,
     /// Paths of the home directory that `run` gives back.
     pub expose: Vec<PathBuf>,
+    /// Gates of `apply` that stand open.
+    pub gates: Gates,
 }
+
+/// Which gates need not be named at each apply.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Gates {
+    /// `FLAG` or `FLAG:PATH`, as `apply --allow` takes it.
+    pub allow: Vec<OpenGate>,
+}
+
+/// A gate that stands open.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub struct OpenGate(pub Allow);
+
+impl TryFrom<String> for OpenGate {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let allow = Allow::parse(text.as_bytes()).map_err(|e| e.to_string())?;
+        // It stands for one file of the user's that an agent cannot see, so each is a decision of its own.
+        if allow.flag() == Flag::HiddenName.as_str() {
+            return Err(
+                "`hidden-name` is let through by naming the path at apply, not by configuration".to_owned()
+            );
+        }
+        Ok(Self(allow))
+    }
+}
+
+/// The gates of a configuration do not count: it lies in the workspace.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the gates that {} opens stay closed, because it lies in the workspace", Escaped::path(.0))]
+pub struct GatesIgnored(pub PathBuf);
 
 impl ConfigDir {
     /// The directory that the environment names.
@@ -145,6 +183,23 @@ impl ConfigDir {
         let file = self.root.join("config.toml");
         let Some(text) = read_small(&file)? else { return Ok(Config::default()) };
         toml::from_str(&text).map_err(|e| SessionError::Config { file, problem: e.to_string() })
+    }
+
+    /// The gates that `config.toml` opens for a workspace. None, if the file lies in that workspace or is a link into it: who
+    /// writes there must not open a gate for himself. The answer then says so.
+    ///
+    /// # Errors
+    /// As [`ConfigDir::config`].
+    pub fn gates(&self, workspace: &Path) -> Result<Result<Vec<Allow>, GatesIgnored>, SessionError> {
+        let open: Vec<Allow> = self.config()?.gates.allow.into_iter().map(|g| g.0).collect();
+        if open.is_empty() {
+            return Ok(Ok(open));
+        }
+        let real = |path: &Path| fs::canonicalize(path).map_err(SessionError::io("find", path));
+        let workspace = real(workspace)?;
+        let file = self.root.join("config.toml");
+        let inside = real(&file)?.starts_with(&workspace) || real(&self.root)?.starts_with(&workspace);
+        Ok(if inside { Err(GatesIgnored(file)) } else { Ok(open) })
     }
 
     /// The text of `rules.toml`, if there is one, and its path.
@@ -298,5 +353,34 @@ mod tests {
         fs::write(dir.path().join("config.toml"), "strict = true\nhyde = []\n").unwrap();
         let error = config.config().unwrap_err().to_string();
         assert!(error.contains("line 2") && error.contains("config.toml"), "{error}");
+    }
+
+    #[test]
+    fn gates_stand_open_only_by_a_file_outside_the_workspace() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, workspace) = (ConfigDir::at(&dir.path().join("c")), dir.path().join("w"));
+        for sub in ["c", "w/dots"] {
+            fs::create_dir_all(dir.path().join(sub)).unwrap();
+        }
+        let file = dir.path().join("c/config.toml");
+        assert_eq!(config.gates(&workspace).unwrap(), Ok(Vec::new()));
+        fs::write(&file, "[gates]\nallow = [\"exec-bit:bin/*\", \"bidi\"]\n").unwrap();
+        let shown: Vec<String> =
+            config.gates(&workspace).unwrap().unwrap().iter().map(Allow::to_string).collect();
+        assert_eq!(shown, ["exec-bit:bin/*", "bidi"]);
+        for (text, says) in [
+            ("exec-bits", "`exec-bits` names no flag: there are hidden-name, "),
+            ("exec-bit:../x", "`../x` is not a path"),
+            ("hidden-name:.env", "naming the path"),
+        ] {
+            fs::write(&file, format!("strict = true\n[gates]\nallow = [\"bidi\", \"{text}\"]\n")).unwrap();
+            let error = config.config().unwrap_err().to_string();
+            assert!(error.contains("line 3, column 18") && error.contains(says), "{error}");
+        }
+        fs::write(dir.path().join("w/dots/config.toml"), "[gates]\nallow = [\"bidi\"]\n").unwrap();
+        assert!(ConfigDir::at(&dir.path().join("w/dots")).gates(&workspace).unwrap().is_err());
+        fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("w/dots/config.toml"), &file).unwrap();
+        assert!(config.gates(&workspace).unwrap().is_err());
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::lab::{Lab, Object, Tree, chmod, open_gates, rel, tree};
+use crate::apply::store;
+use crate::apply::workspace::Workspace;
 use crate::apply::{self, ApplyError, ConflictMode, Execution, Options, Pattern, Rebased, RebasedHow, What};
 use crate::change::{CONTEXT, Sides, TextDiff};
 use crate::judge::EntryVerdict;
@@ -413,6 +415,41 @@ fn the_last_five_of_either_sort_can_be_undone() {
     }
     assert_eq!(lab.undo().unwrap().what, What::Apply, "discards have not pushed it out");
     assert!(matches!(lab.undo(), Err(ApplyError::NothingToUndo)));
+}
+
+#[test]
+fn kept_content_goes_when_nothing_can_need_it_any_more() {
+    let lab = Lab::new();
+    let kept = |lab: &Lab| fs::read_dir(lab.state().join("base/content")).unwrap().count();
+    let collect = |lab: &Lab| {
+        lab.with(|site| {
+            let workspace = Workspace::open_settled(site, true).unwrap();
+            store::collect(&workspace.disk, site, std::time::Duration::ZERO).unwrap();
+        });
+    };
+    for file in ["applied", "discarded", "pending"] {
+        lab.put(file, format!("{file}\n"));
+        lab.agent_writes(file, "new\n");
+    }
+    assert_eq!(kept(&lab), 3);
+    lab.execute(&lab.plan(&["applied"])).unwrap();
+    lab.discard(&["discarded"]);
+    collect(&lab);
+    assert_eq!(kept(&lab), 3, "an undo needs them");
+    lab.undo().unwrap();
+    lab.undo().unwrap();
+    collect(&lab);
+    assert_eq!((kept(&lab), lab.left().len()), (3, 3));
+    fs::write(lab.ws().join("applied"), "edited since\n").unwrap();
+    let done = lab.rebase();
+    assert_eq!(done.conflicts.len(), 1, "it was merged with the base: {done:?}");
+    for file in ["applied", "discarded"] {
+        lab.discard(&[file]);
+    }
+    fs::remove_dir_all(lab.state().join("undo")).unwrap();
+    collect(&lab);
+    assert_eq!(kept(&lab), 1);
+    assert_eq!(lab.left(), ["M pending"]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use super::target::{self, Target};
 use super::ui::count;
 use super::{CliError, Exit, Result, Ui};
-use crate::apply::{self, Execution, Options, Part, Take};
+use crate::apply::{self, Allow, Execution, Options, Part, Take};
 use crate::change::{Change, ChangeSet, Flag, Sides};
 use crate::path::Escaped;
 use crate::session::Session;
@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
     if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
         return Err(CliError::NoTerminal);
     }
-    let mut reviewer = Reviewer::open(session, args.keep)?;
+    let mut reviewer = Reviewer::open(session, args.keep, ui)?;
     let paint = Paint(ui.out_palette.is_on());
     let ended = reviewer.run(paint)?;
     for line in &reviewer.done {
@@ -114,6 +114,7 @@ impl Reader {
 struct Reviewer {
     session: Session,
     keep: usize,
+    configured: Vec<Allow>,
     look: Arc<Look>,
     reader: Reader,
     state: State,
@@ -122,11 +123,12 @@ struct Reviewer {
 }
 
 impl Reviewer {
-    fn open(session: Session, keep: usize) -> Result<Self> {
+    fn open(session: Session, keep: usize, ui: &Ui) -> Result<Self> {
+        let configured = target::configured(&session, ui)?;
         let look = Arc::new(look(session.clone())?);
         let reader = Reader::start(&look);
         let state = State::new(session.name().to_string(), &look.changes);
-        Ok(Self { session, keep, look, reader, state, done: Vec::new() })
+        Ok(Self { session, keep, configured, look, reader, state, done: Vec::new() })
     }
 
     fn run(&mut self, paint: Paint) -> Result {
@@ -240,7 +242,8 @@ impl Reviewer {
 
     /// Adds what stands against an apply.
     fn plan_for(&self, confirm: &mut Confirm) -> Result<()> {
-        let options = Options { parts: self.parts(&[]), ..Options::default() };
+        let options =
+            Options { parts: self.parts(&[]), configured: self.configured.clone(), ..Options::default() };
         let plan = apply::plan(&self.look.target.site(), &self.look.set, &options)?;
         for refusal in plan.conflicts.iter().take(LISTED) {
             confirm.lines.push(format!("conflict {}: {}", refusal.path, refusal.reason));
@@ -272,7 +275,8 @@ impl Reviewer {
         let set = target.scan()?;
         let said = match verb {
             Verb::Apply => {
-                let options = Options { parts: parts.clone(), ..Options::default() };
+                let configured = self.configured.clone();
+                let options = Options { parts: parts.clone(), configured, ..Options::default() };
                 let plan = apply::plan(&target.site(), &set, &options)?;
                 let how = Execution { keep: self.keep, wait: false };
                 let done = apply::execute(&target.site(), &plan, how)?;

@@ -1,4 +1,4 @@
-//! `rebase`, `discard` and `undo` as typed, on a mounted session and on one that is not: what they print, how they end, and what merged shows
+//! `apply`, `rebase`, `discard` and `undo` as typed, on a mounted session and on one that is not: what they print, how they end, and what merged shows
 //! then. Without `/dev/fuse` nothing is tested, unless `SCRUBFS_REQUIRE_FUSE=1`.
 
 #![allow(
