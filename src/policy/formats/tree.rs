@@ -59,7 +59,18 @@ struct Reader<'s, 't> {
 
 /// Reads from `range.start`; returns where reading ended and whether all of it was understood.
 pub(super) fn read(sink: &mut Sink<'_>, range: Range<usize>, dialect: Dialect, top: Judged) -> (usize, bool) {
-    let (name, level) = (0..0, top.inside());
+    read_under(sink, range, dialect, top, 0..0)
+}
+
+/// As [`read`], beneath the key that stands at `name`.
+pub(super) fn read_under(
+    sink: &mut Sink<'_>,
+    range: Range<usize>,
+    dialect: Dialect,
+    top: Judged,
+    name: Range<usize>,
+) -> (usize, bool) {
+    let level = top.inside();
     let root = Frame { close: 0, name, level, inherited: top, pair: Pair::default(), flag: None };
     let mut reader = Reader {
         sink,

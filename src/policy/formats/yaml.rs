@@ -39,14 +39,23 @@ struct Reader<'s, 't> {
     /// Innermost last.
     frames: Vec<Frame>,
     document: Frame,
+    /// The last key.
+    name: Range<usize>,
     broken: bool,
 }
 
 /// Reads a whole text; returns whether all of it was understood.
 pub(super) fn read(sink: &mut Sink<'_>, range: Range<usize>, base: Level) -> bool {
     let document = Frame::new(None, 0..0, Judged::Unknown(base), base);
-    let mut reader =
-        Reader { sink, at: range.start, end: range.end, frames: Vec::new(), document, broken: false };
+    let mut reader = Reader {
+        sink,
+        at: range.start,
+        end: range.end,
+        frames: Vec::new(),
+        document,
+        name: 0..0,
+        broken: false,
+    };
     reader.begin_document();
     while reader.at < reader.end {
         let begun = reader.at;
@@ -180,6 +189,7 @@ impl Reader<'_, '_> {
         let bytes = self.sink.slice(name.clone());
         let (level, above) = (self.above().level, self.above().name.clone());
         let judged = self.sink.judge_under(self.sink.slice(above), bytes, level);
+        self.name = name.clone();
         self.node(value, end, Some((judged, Role::of(bytes), Some(column))));
         self.frames.push(Frame::new(Some(column), name, judged, judged.inside()));
     }
@@ -254,7 +264,8 @@ impl Reader<'_, '_> {
             [b'|' | b'>', ..] => self.block(end, judged, role, column),
             [b'{', b'{', ..] => self.plain(from, end, judged, role, column),
             [b'{' | b'[', ..] => {
-                let (at, whole) = tree::read(self.sink, from..self.end, Dialect::Flow, judged);
+                let (at, whole) =
+                    tree::read_under(self.sink, from..self.end, Dialect::Flow, judged, self.name.clone());
                 self.broken |= !whole;
                 self.at = (self.line_end(at) + 1).min(self.end).max(self.at);
             }
