@@ -98,7 +98,8 @@ impl LiteralsBuilder {
     }
 
     pub(super) fn build(mut self) -> Literals {
-        self.windows.sort_by_key(|w| (head_of(w.gram), w.gram, w.literal, w.offset));
+        // Of two places that a window may stand for, the earlier one comes first.
+        self.windows.sort_by_key(|w| (head_of(w.gram), w.gram, w.literal, std::cmp::Reverse(w.offset)));
         self.windows.dedup_by_key(|w| (w.gram, w.literal, w.offset));
         let mut bitmap = Box::new([0; WORDS]);
         let mut heads = vec![(0, 0); HEADS];
