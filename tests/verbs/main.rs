@@ -14,6 +14,9 @@ use std::process::{Command, Stdio};
 
 use expect_test::expect;
 
+mod gates;
+mod together;
+
 const BIN: &str = env!("CARGO_BIN_EXE_scrubfs");
 
 /// A workspace `w`, and its session `w`, mounted at `m`.
