@@ -70,7 +70,7 @@ fn perform(view: &View, op: &Op) {
     let dirs = dirs(view);
     let dir = |n: usize| dirs[n % dirs.len()];
     let name = |n: usize| Name::new(NAMES[n]).unwrap();
-    let caller = Caller { uid: 0, gid: 0 };
+    let caller = Caller { uid: 0, gid: 0, umask: 0 };
     match *op {
         Op::Write(d, n, byte) => {
             let file = match view.lookup(dir(d), &name(n)).unwrap() {

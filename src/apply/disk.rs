@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{self as rfs, AtFlags, Mode, OFlags, RenameFlags, XattrFlags};
 
+use crate::layer::carried_xattrs;
 use crate::path::{Name, RelPath};
 use crate::sys::{self, Errno, FileType, RawEntry, Result, Stat, Time};
 
@@ -189,6 +190,11 @@ impl Roots {
     /// One extended attribute, through an `O_PATH` descriptor.
     pub(super) fn xattr(&self, at: &Spot, name: &[u8]) -> Result<Option<Vec<u8>>> {
         sys::get_xattr(self.open_path(at)?.as_fd(), name)
+    }
+
+    /// The extended attributes that go with an object from layer to layer.
+    pub(super) fn carried_xattrs(&self, at: &Spot) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        carried_xattrs(self.open_path(at)?.as_fd())
     }
 
     /// All extended attributes with their values.

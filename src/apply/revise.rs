@@ -17,7 +17,7 @@ use super::stage::mirror_xattrs;
 use super::store::{self, make_dir, remove_tree};
 use super::trim::Trimmer;
 use super::wire;
-use crate::layer::{OPAQUE, ORIGIN, Origin, Stamp, is_private_xattr, is_whiteout};
+use crate::layer::{OPAQUE, ORIGIN, Origin, Stamp, is_whiteout};
 use crate::path::{Name, RelPath};
 use crate::sys::{self, FileType, Stat};
 
@@ -201,10 +201,8 @@ impl<'a> Reviser<'a> {
     fn stage(&self, file: &NewFile<'_>, slot: &Spot) -> Result<()> {
         self.disk.put_file(slot, &Fill::Bytes(file.bytes)).at("write", slot)?;
         let roots = self.disk.roots();
-        for (name, value) in roots.xattrs(&file.like).at("read the attributes of", &file.like)? {
-            if name.starts_with(b"user.") && !is_private_xattr(&name) {
-                self.disk.set_xattr(slot, &name, &value).at("set the attributes of", slot)?;
-            }
+        for (name, value) in roots.carried_xattrs(&file.like).at("read the attributes of", &file.like)? {
+            self.disk.set_xattr(slot, &name, &value).at("set the attributes of", slot)?;
         }
         let own = Spot::upper(file.path);
         let mark = match file.base.as_ref().and_then(|b| b.becomes) {

@@ -6,18 +6,12 @@ use super::contents::{Bytes, Contents};
 use super::disk::{Area, Attrs, Disk, Fill, How, Spot};
 use super::error::{ApplyError, Context as _, Result, Side};
 use super::plan::{Action, Content, Object, Plan, Step, Xattrs};
-use crate::layer::{Stamp, is_private_xattr};
+use crate::layer::{Stamp, is_carried_xattr, is_private_xattr};
 use crate::path::RelPath;
 use crate::sys::{self, FileType};
 
 /// More staged objects than this are made durable by one sync of the file system instead of one for each.
 const SYNC_EACH: usize = 8;
-
-/// The access ACL of an object.
-const ACL: &[u8] = b"system.posix_acl_access";
-
-/// The ACL that a directory gives to what is made in it.
-const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 /// Where new objects come from.
 pub(super) enum Supply<'a> {
@@ -123,7 +117,6 @@ impl Stager<'_> {
         }
         if matches!(object, Object::File(_) | Object::Dir) {
             self.copy_xattrs(&Spot::upper(&step.path), slot, false)?;
-            self.acls(step, slot, matches!(object, Object::Dir))?;
         }
         self.disk.set_attrs(slot, &attrs).at("set the attributes of", slot)
     }
@@ -177,43 +170,12 @@ impl Stager<'_> {
         self.copy_xattrs(from, slot, false)
     }
 
-    /// Copies the attributes that an overlay passes on; `all` means everything that lower itself had: ACLs, and an overlay's marks where
-    /// a workspace holds one's layers.
-    fn copy_xattrs(&self, from: &Spot, to: &Spot, all: bool) -> Result<()> {
+    /// Copies the attributes that go with an object; with `marks` an overlay's too, where a workspace holds the layers of one.
+    fn copy_xattrs(&self, from: &Spot, to: &Spot, marks: bool) -> Result<()> {
         for (name, value) in self.disk.roots().xattrs(from).at("read the attributes of", from)? {
-            let wanted = name.starts_with(b"user.") || all && name.starts_with(b"system.posix_acl");
-            if wanted && (all || !is_private_xattr(&name)) {
+            if is_carried_xattr(&name) || marks && is_private_xattr(&name) {
                 self.disk.set_xattr(to, &name, &value).at("set the attributes of", to)?;
             }
-        }
-        Ok(())
-    }
-
-    /// ACLs are lower's own: a file keeps the one that it has, a new object gets what its directory gives.
-    fn acls(&self, step: &Step, slot: &Spot, is_dir: bool) -> Result<()> {
-        let roots = self.disk.roots();
-        let same_type =
-            |b: &Stamp| (b.file_type() == FileType::Dir) == is_dir && b.file_type() != FileType::Symlink;
-        if step.before.as_ref().is_some_and(same_type) {
-            let old = Spot::lower(&step.path);
-            if let Some(acl) = roots.xattr(&old, ACL).at("read the attributes of", &old)? {
-                self.disk.set_xattr(slot, ACL, &acl).at("set the attributes of", slot)?;
-            }
-            return Ok(());
-        }
-        let mut dir = step.path.parent();
-        while let Some(path) = dir {
-            let above = Spot::lower(&path);
-            if roots.stat(&above).at("look at", &above)?.is_some_and(|s| s.is_dir()) {
-                if let Some(acl) = roots.xattr(&above, DEFAULT_ACL).at("read the attributes of", &above)? {
-                    self.disk.set_xattr(slot, ACL, &acl).at("set the attributes of", slot)?;
-                    if is_dir {
-                        self.disk.set_xattr(slot, DEFAULT_ACL, &acl).at("set the attributes of", slot)?;
-                    }
-                }
-                return Ok(());
-            }
-            dir = path.parent();
         }
         Ok(())
     }
@@ -255,12 +217,9 @@ impl Stager<'_> {
     }
 }
 
-/// Gives an object the user's extended attributes of another, and takes away those that it has not.
+/// Gives an object the extended attributes that go with another, and takes away those that it has not.
 pub(super) fn mirror_xattrs(disk: &dyn Disk, from: &Spot, to: &Spot) -> Result<()> {
-    let of = |at: &Spot| -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let all = disk.roots().xattrs(at).at("read the attributes of", at)?;
-        Ok(all.into_iter().filter(|(n, _)| n.starts_with(b"user.") && !is_private_xattr(n)).collect())
-    };
+    let of = |at: &Spot| disk.roots().carried_xattrs(at).at("read the attributes of", at);
     let wanted = of(from)?;
     for (name, _) in of(to)? {
         if !wanted.iter().any(|(w, _)| *w == name) {
@@ -308,7 +267,7 @@ pub(super) fn move_object(disk: &dyn Disk, from: &Spot, to: &Spot) -> Result<()>
         copy_object(disk, from, to, stat.file_type())?;
     }
     for (name, value) in disk.roots().xattrs(from).at("read the attributes of", from)? {
-        if name.starts_with(b"user.") || name.starts_with(b"system.posix_acl") {
+        if is_carried_xattr(&name) || is_private_xattr(&name) {
             disk.set_xattr(to, &name, &value).at("set the attributes of", to)?;
         }
     }

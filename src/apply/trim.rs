@@ -3,7 +3,6 @@
 //! state as its base. Every action here can be repeated after an interruption.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::AsFd as _;
 
 use super::Site;
 use super::disk::{Disk, Spot};
@@ -12,7 +11,7 @@ use super::plan::Trim;
 use super::stage::move_object;
 use super::store::remove_tree;
 use crate::judge::{EntryVerdict, Whole};
-use crate::layer::{OPAQUE, ORIGIN, Origin, Stamp, is_private_xattr, is_whiteout};
+use crate::layer::{OPAQUE, ORIGIN, Origin, Stamp, is_whiteout};
 use crate::path::{Name, RelPath};
 use crate::sys::{self, FileType, Stat};
 
@@ -214,7 +213,7 @@ impl Trimmer<'_> {
             self.site.upper.is_privileged() && (upper.uid, upper.gid) != (lower.uid, lower.gid);
         let empty = roots.list(&at).at("list", &at)?.is_empty();
         let bare = empty && !is_opaque && !owner_differs && upper.permissions() == lower.permissions();
-        if bare && self.user_xattrs(&at)? == self.user_xattrs(&Spot::lower(path))? {
+        if bare && self.carried_xattrs(&at)? == self.carried_xattrs(&Spot::lower(path))? {
             return match trim {
                 Some(trim) => self.set_aside(&at, trim),
                 None => self.disk.rmdir(&at).at("remove", &at),
@@ -228,17 +227,8 @@ impl Trimmer<'_> {
         Ok(())
     }
 
-    fn user_xattrs(&self, at: &Spot) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-        let fd = self.disk.roots().open_path(at).at("open", at)?;
-        let mut all = BTreeMap::new();
-        for name in sys::list_xattrs(fd.as_fd()).at("look at", at)? {
-            if name.starts_with(b"user.")
-                && !is_private_xattr(&name)
-                && let Some(value) = sys::get_xattr(fd.as_fd(), &name).at("look at", at)?
-            {
-                all.insert(name, value);
-            }
-        }
-        Ok(all)
+    fn carried_xattrs(&self, at: &Spot) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+        let all = self.disk.roots().carried_xattrs(at).at("read the attributes of", at)?;
+        Ok(all.into_iter().collect())
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use super::sides::{Fault, Sides, same};
 use super::walk::Draft;
 use super::{AttrDiff, ChangeError, ChangeKind, Conflict, Flag, Raised, Side};
-use crate::layer::{Origin, Stamp, UpperDir, is_private_xattr};
+use crate::layer::{Origin, Stamp, carried_xattrs};
 use crate::path::RelPath;
 use crate::sys::{self, FileType};
 
@@ -241,13 +241,14 @@ impl Compare<'_> {
         upper.is_some_and(|file| file.hash().is_ok_and(|h| h == hash))
     }
 
-    /// Whether the user attributes of lower's object and upper's differ.
+    /// Whether the carried attributes of lower's object and upper's differ.
     pub(super) fn xattrs_differ(&self, old: &RelPath, path: &RelPath) -> Result<bool, Fault> {
         let lower =
             self.sides.judge().lower().open_path(old).and_then(|l| l.xattrs()).map_err(Fault::Unreadable)?;
-        let lower: BTreeMap<_, _> =
-            lower.into_iter().filter(|(name, _)| name.starts_with(b"user.")).collect();
-        Ok(lower != upper_xattrs(self.sides.upper(), path).map_err(Fault::Unreadable)?)
+        let upper = sys::open_path(self.sides.upper().as_fd(), path)
+            .and_then(|fd| carried_xattrs(fd.as_fd()))
+            .map_err(Fault::Unreadable)?;
+        Ok(lower.into_iter().collect::<BTreeMap<_, _>>() != upper.into_iter().collect())
     }
 }
 
@@ -262,21 +263,6 @@ enum ContentStands {
     /// The agent did not touch it; lower has newer content.
     Theirs,
     Conflict(Conflict),
-}
-
-/// The user attributes of an object of upper that are no marks.
-fn upper_xattrs(upper: &UpperDir, path: &RelPath) -> sys::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-    let fd = sys::open_path(upper.as_fd(), path)?;
-    let mut all = BTreeMap::new();
-    for name in sys::list_xattrs(fd.as_fd())? {
-        if name.starts_with(b"user.")
-            && !is_private_xattr(&name)
-            && let Some(value) = sys::get_xattr(fd.as_fd(), &name)?
-        {
-            all.insert(name, value);
-        }
-    }
-    Ok(all)
 }
 
 /// The same state of the same inode. A device number may change when a file system is mounted anew; an inode's number, size

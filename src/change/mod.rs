@@ -142,7 +142,7 @@ pub struct AttrDiff {
     pub mode: bool,
     /// Owner or group; only where upper can hold other owners.
     pub owner: bool,
-    /// Extended attributes that an overlay passes on (`user.*`, ACLs, file capabilities).
+    /// Extended attributes that go from layer to layer (`user.*`, ACLs).
     pub xattrs: bool,
 }
 

@@ -17,7 +17,7 @@ use fuser::{
 
 use super::convert::{attr, errno, kind, name, nothing, set_time};
 use super::{POLLED, PUSHED};
-use crate::sys::{Errno, FileType, RenameFlags, Result};
+use crate::sys::{self, Errno, FileType, RenameFlags, Result};
 use crate::view::{Caller, Entry, NewNode, SetAttr, View};
 
 /// Writes and reads are asked for in pieces of up to this many bytes.
@@ -65,11 +65,27 @@ impl Adapter {
         }
     }
 
-    fn create_entry(&self, req: &Request, parent: INodeNo, at: &OsStr, new: NewNode<'_>, reply: ReplyEntry) {
-        let caller = Caller { uid: req.uid(), gid: req.gid() };
+    /// Whether who asks is neither root nor of an object's group.
+    fn is_stranger(&self, req: &Request, ino: INodeNo) -> bool {
+        let Ok(stat) = self.view.getattr(ino.0) else { return true };
+        req.uid() != 0 && req.gid() != stat.gid && !sys::is_in_group(req.pid(), stat.gid)
+    }
+
+    fn create_entry(
+        &self,
+        (req, umask): (&Request, u32),
+        parent: INodeNo,
+        at: &OsStr,
+        new: NewNode<'_>,
+        reply: ReplyEntry,
+    ) {
+        let caller = Caller { uid: req.uid(), gid: req.gid(), umask };
         self.entry(reply, name(at).and_then(|n| self.view.create(parent.0, &n, new, caller)));
     }
 }
+
+/// The kernel says who sets an ACL without being of the object's group only to who speaks a later form of the request (`FUSE_SETXATTR_EXT`).
+const ACCESS_ACL: &str = "system.posix_acl_access";
 
 fn empty(reply: ReplyEmpty, result: Result<()>) {
     match result {
@@ -105,7 +121,10 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_BIG_WRITES,
             InitFlags::FUSE_MAX_PAGES,
         ];
-        for flag in wanted {
+        // The umask is ours then: a directory's default ACL may take its place.
+        let acls = [InitFlags::FUSE_POSIX_ACL, InitFlags::FUSE_DONT_MASK];
+        let acls = acls.into_iter().filter(|_| self.view.has_acls());
+        for flag in wanted.into_iter().chain(acls) {
             if config.add_capabilities(flag).is_err() {
                 tracing::info!(?flag, "this kernel does not offer");
             }
@@ -181,7 +200,7 @@ impl Filesystem for Adapter {
         parent: INodeNo,
         at: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         rdev: u32,
         reply: ReplyEntry,
     ) {
@@ -190,15 +209,15 @@ impl Filesystem for Adapter {
             FileType::File => NewNode::File(bits),
             kind => NewNode::Special(kind, bits, u64::from(rdev)),
         };
-        self.create_entry(req, parent, at, new, reply);
+        self.create_entry((req, umask), parent, at, new, reply);
     }
 
-    fn mkdir(&self, req: &Request, parent: INodeNo, at: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
-        self.create_entry(req, parent, at, NewNode::Dir(mode & 0o7777), reply);
+    fn mkdir(&self, req: &Request, parent: INodeNo, at: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        self.create_entry((req, umask), parent, at, NewNode::Dir(mode & 0o7777), reply);
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, at: &OsStr, target: &Path, reply: ReplyEntry) {
-        self.create_entry(req, parent, at, NewNode::Symlink(target.as_os_str().as_bytes()), reply);
+        self.create_entry((req, 0), parent, at, NewNode::Symlink(target.as_os_str().as_bytes()), reply);
     }
 
     fn link(&self, _req: &Request, ino: INodeNo, parent: INodeNo, at: &OsStr, reply: ReplyEntry) {
@@ -301,7 +320,12 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let clear_setid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        match self.view.write(ino.0, offset, data, clear_setid) {
+        let mapped = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let written = match mapped {
+            true => self.view.write_pages(ino.0, offset, data, clear_setid),
+            false => self.view.write(ino.0, offset, data, clear_setid),
+        };
+        match written {
             Ok(written) => reply.written(u32::try_from(written).unwrap_or(u32::MAX)),
             Err(e) => reply.error(errno(e)),
         }
@@ -380,7 +404,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         at: &OsStr,
         value: &[u8],
@@ -389,7 +413,8 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         debug_assert_eq!(position, 0);
-        empty(reply, self.view.setxattr(ino.0, at.as_bytes(), value, flags.cast_unsigned()));
+        let clear_setgid = at == ACCESS_ACL && self.is_stranger(req, ino);
+        empty(reply, self.view.setxattr(ino.0, at.as_bytes(), value, flags.cast_unsigned(), clear_setgid));
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, at: &OsStr, reply: ReplyEmpty) {

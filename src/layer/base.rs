@@ -109,7 +109,7 @@ impl BaseStore {
         if state.known.contains_key(path) {
             return Ok(());
         }
-        state.log.write_all(line('+', path, Some(origin)).as_bytes())?;
+        append(&state.log, line('+', path, Some(origin)).as_bytes())?;
         state.known.insert(path.clone(), *origin);
         Ok(())
     }
@@ -121,7 +121,7 @@ impl BaseStore {
     pub fn forget(&self, path: &RelPath) -> io::Result<()> {
         let mut state = self.lock();
         for path in at_and_beneath(&state.known, path) {
-            state.log.write_all(line('-', &path, None).as_bytes())?;
+            append(&state.log, line('-', &path, None).as_bytes())?;
             state.known.remove(&path);
         }
         Ok(())
@@ -170,8 +170,11 @@ impl BaseStore {
         }
         let temp = path.with_extension("new");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
-        file.write_all(content)?;
-        fs::rename(temp, path)
+        let kept = file.write_all(content).and_then(|()| fs::rename(&temp, path));
+        if kept.is_err() {
+            fs::remove_file(temp)?;
+        }
+        kept
     }
 
     /// The content that [`BaseStore::keep_content`] kept; `None` if there is none or it does not match its hash.
@@ -220,6 +223,19 @@ impl BaseStore {
 
     fn content_path(&self, hash: &[u8; 32]) -> PathBuf {
         self.dir.join("content").join(blake3::Hash::from_bytes(*hash).to_hex().as_str())
+    }
+}
+
+/// Adds a line. Half a line, where the file system is full, is taken back: the next one would run into it.
+fn append(log: &File, line: &[u8]) -> io::Result<()> {
+    match (&*log).write(line) {
+        Ok(written) if written == line.len() => Ok(()),
+        Ok(written) => {
+            log.set_len(log.metadata()?.len().saturating_sub(written as u64))?;
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => append(log, line),
+        Err(error) => Err(error),
     }
 }
 

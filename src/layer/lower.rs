@@ -38,6 +38,12 @@ impl LowerDir {
         &self.stat
     }
 
+    /// Whether the file system has ACLs.
+    #[must_use]
+    pub fn has_acls(&self) -> bool {
+        sys::has_acls(self.root.as_fd())
+    }
+
     /// Attributes of an object; a link is not followed.
     ///
     /// # Errors
@@ -100,7 +106,7 @@ impl LowerDir {
     /// The errno of openat(2); `ENOTDIR` for anything but a directory, links included.
     pub fn open_list_at(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<LowerList> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rfs::openat(dir, name, flags, Mode::empty()).map(LowerList)
+        sys::with_spare(|| rfs::openat(dir, name, flags, Mode::empty())).map(LowerList)
     }
 
     /// Opens a directory once, to list it and to stat many of its entries.
@@ -182,21 +188,12 @@ impl LowerRef {
         sys::stat_fd(self.0.as_fd())
     }
 
-    /// The extended attributes that an overlay passes on: all but the layer's own, in the kernel's order.
+    /// The extended attributes that go with it from layer to layer.
     ///
     /// # Errors
-    /// The errno of listxattr(2) or getxattr(2).
+    /// As [`super::carried_xattrs`].
     pub fn xattrs(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let mut all = Vec::new();
-        for name in sys::list_xattrs(self.0.as_fd())? {
-            if super::is_private_xattr(&name) {
-                continue;
-            }
-            if let Some(value) = sys::get_xattr(self.0.as_fd(), &name)? {
-                all.push((name, value));
-            }
-        }
-        Ok(all)
+        super::carried_xattrs(self.0.as_fd())
     }
 
     /// One extended attribute.

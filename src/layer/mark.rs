@@ -2,7 +2,9 @@
 //! `user.scrubfs.origin` is ours: what a copied-up object was in lower. An overlayfs reader may ignore ours. A mark that
 //! cannot be read counts as none, and the object then as new: nothing is decided by a damaged mark.
 
-use crate::sys::{FileType, Stat, Time};
+use std::os::fd::BorrowedFd;
+
+use crate::sys::{self, FileType, Result, Stat, Time};
 
 /// The kernel's mark of an opaque directory, value `y`.
 pub const OPAQUE: &[u8] = b"user.overlay.opaque";
@@ -16,10 +18,64 @@ pub const OVERLAY_PREFIX: &[u8] = b"user.overlay.";
 /// The prefix of our marks.
 pub const MARK_PREFIX: &[u8] = b"user.scrubfs.";
 
+/// The ACL that decides who may do what with an object (acl(5)).
+pub const ACL: &[u8] = b"system.posix_acl_access";
+
+/// The ACL that a directory gives to what is made in it.
+pub const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+
 /// Whether an attribute is a layer's own business and never shown to the agent or copied from lower.
 #[must_use]
 pub fn is_private_xattr(name: &[u8]) -> bool {
     name.starts_with(OVERLAY_PREFIX) || name.starts_with(MARK_PREFIX)
+}
+
+/// Whether an attribute goes with its object from layer to layer: the user's own and the ACLs.
+#[must_use]
+pub fn is_carried_xattr(name: &[u8]) -> bool {
+    (name.starts_with(b"user.") && !is_private_xattr(name)) || name == ACL || name == DEFAULT_ACL
+}
+
+/// The attributes of an object that go with it from layer to layer, in the kernel's order.
+///
+/// # Errors
+/// The errno of listxattr(2) or getxattr(2).
+pub fn carried_xattrs(fd: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut all = Vec::new();
+    for name in sys::list_xattrs(fd)?.into_iter().filter(|name| is_carried_xattr(name)) {
+        if let Some(value) = sys::get_xattr(fd, &name)? {
+            all.push((name, value));
+        }
+    }
+    Ok(all)
+}
+
+/// The access ACL that a new object with a mode gets from its directory's default ACL: what the mode does not grant is taken away
+/// (acl(5), "Object creation and default ACLs"). The form is the kernel's (linux/posix_acl_xattr.h); one that is damaged gives nothing.
+#[must_use]
+pub fn inherited_acl(default: &[u8], mode: u32) -> Option<Vec<u8>> {
+    const USER_OBJ: u8 = 0x01;
+    const GROUP_OBJ: u8 = 0x04;
+    const MASK: u8 = 0x10;
+    const OTHER: u8 = 0x20;
+    let mut acl = default.to_vec();
+    let (version, entries) = acl.split_first_chunk_mut::<4>()?;
+    if *version != 2_u32.to_le_bytes() || entries.len() % 8 != 0 {
+        return None;
+    }
+    let has_mask = entries.chunks_exact(8).any(|entry| entry.first() == Some(&MASK));
+    for entry in entries.chunks_exact_mut(8) {
+        let [tag, _, allowed, ..] = entry else { return None };
+        let granted = match *tag {
+            USER_OBJ => mode >> 6,
+            MASK => mode >> 3,
+            GROUP_OBJ if !has_mask => mode >> 3,
+            OTHER => mode,
+            _ => 0o7,
+        };
+        *allowed &= (granted & 0o7) as u8;
+    }
+    Some(acl)
 }
 
 /// What tells one state of an object from another without reading it.

@@ -12,7 +12,10 @@ mod watch;
 
 pub use base::{BaseStore, CONTENT_MAX};
 pub use lower::{LowerDir, LowerList, LowerRef};
-pub use mark::{MARK_PREFIX, OPAQUE, ORIGIN, OVERLAY_PREFIX, Origin, Stamp, is_private_xattr};
+pub use mark::{
+    ACL, DEFAULT_ACL, MARK_PREFIX, OPAQUE, ORIGIN, OVERLAY_PREFIX, Origin, Stamp, carried_xattrs,
+    inherited_acl, is_carried_xattr, is_private_xattr,
+};
 pub use upper::{Staged, UpperDir, UpperEntry, is_whiteout};
 pub use upper_edit::{mark_opaque, mark_origin, remove_tree};
 pub use watch::{Event, Watcher};

@@ -5,11 +5,12 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{self as rfs, AtFlags, Mode, OFlags};
 
-use super::mark::{OPAQUE, ORIGIN, Origin};
+use super::mark::{ACL, DEFAULT_ACL, OPAQUE, ORIGIN, Origin};
 use crate::path::RelPath;
 use crate::sys::{self, Errno, FileType, RawEntry, Result, Stat};
 
@@ -47,17 +48,29 @@ pub fn is_whiteout(stat: &Stat) -> bool {
 #[derive(Debug)]
 pub struct UpperDir {
     root: OwnedFd,
-    pub(super) work: OwnedFd,
+    pub(super) work: Arc<OwnedFd>,
     next: AtomicU64,
     privileged: bool,
 }
 
-/// An object in `work/` that is not published yet. Dropped without being published, it stays until the work directory is
-/// next emptied.
+/// An object in `work/` that is not published yet. Dropped without being published, it is deleted with all that is in it: what was begun
+/// and could not be ended, perhaps for want of space, takes none.
 #[derive(Debug)]
 pub struct Staged {
     pub(super) name: String,
     pub(super) fd: OwnedFd,
+    work: Arc<OwnedFd>,
+    placed: AtomicBool,
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.placed.load(Ordering::Relaxed)
+            && let Err(errno) = super::upper_edit::remove_tree(self.work.as_fd(), self.name.as_bytes())
+        {
+            tracing::warn!(name = %self.name, %errno, "what was staged stays in work until the next mount");
+        }
+    }
 }
 
 impl Staged {
@@ -67,12 +80,17 @@ impl Staged {
         self.fd.as_fd()
     }
 
+    /// Notes that it is in its place, and no longer in `work/`.
+    pub(super) fn is_placed(&self) {
+        self.placed.store(true, Ordering::Relaxed);
+    }
+
     /// The file, for writing its content.
     ///
     /// # Errors
     /// The errno of dup.
     pub fn file(&self) -> Result<File> {
-        rustix::io::fcntl_dupfd_cloexec(&self.fd, 0).map(File::from)
+        sys::with_spare(|| rustix::io::fcntl_dupfd_cloexec(&self.fd, 0)).map(File::from)
     }
 }
 
@@ -83,6 +101,13 @@ impl UpperDir {
     /// The errno of open(2); `EXDEV` if they are on different file systems.
     pub fn open(upper: &Path, work: &Path) -> Result<Self> {
         let this = Self::open_beside(upper, work)?;
+        // What is staged there is not to inherit from where the state directory happens to be.
+        for name in [ACL, DEFAULT_ACL] {
+            match sys::remove_xattr(this.work.as_fd(), name) {
+                Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
         for entry in sys::list_dir(this.work.as_fd())? {
             super::upper_edit::remove_tree(this.work.as_fd(), &entry.name)?;
         }
@@ -101,7 +126,13 @@ impl UpperDir {
             return Err(Errno::XDEV);
         }
         let privileged = rustix::process::geteuid().is_root();
-        Ok(Self { root, work, next: AtomicU64::new(0), privileged })
+        Ok(Self { root, work: Arc::new(work), next: AtomicU64::new(0), privileged })
+    }
+
+    /// Whether the file system has ACLs.
+    #[must_use]
+    pub fn has_acls(&self) -> bool {
+        sys::has_acls(self.root.as_fd())
     }
 
     /// Whether files can be given to other owners.
@@ -146,7 +177,7 @@ impl UpperDir {
         if !stat.is_dir() {
             return Ok(UpperEntry::Object(stat));
         }
-        let fd = rfs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let fd = sys::open_path_at(dir, name)?;
         let mark = sys::despite_mode(&[(fd.as_fd(), 0o400)], || sys::get_xattr(fd.as_fd(), OPAQUE))?;
         let opaque = mark.is_some_and(|v| v == b"y");
         Ok(if opaque { UpperEntry::Opaque(stat) } else { UpperEntry::Object(stat) })
@@ -204,8 +235,9 @@ impl UpperDir {
     pub fn stage_file(&self) -> Result<Staged> {
         let name = self.fresh_name();
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd = rfs::openat(&self.work, name.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
-        Ok(Staged { name, fd })
+        let open = || rfs::openat(&*self.work, name.as_str(), flags, Mode::RUSR | Mode::WUSR);
+        let fd = sys::with_spare(open)?;
+        Ok(self.new_staged(name, fd))
     }
 
     /// Makes an empty directory in `work/`.
@@ -214,7 +246,7 @@ impl UpperDir {
     /// The errno of mkdirat(2).
     pub fn stage_dir(&self) -> Result<Staged> {
         let name = self.fresh_name();
-        rfs::mkdirat(&self.work, name.as_str(), Mode::RWXU)?;
+        rfs::mkdirat(&*self.work, name.as_str(), Mode::RWXU)?;
         self.staged(name)
     }
 
@@ -224,7 +256,7 @@ impl UpperDir {
     /// The errno of symlinkat(2).
     pub fn stage_link(&self, target: &[u8]) -> Result<Staged> {
         let name = self.fresh_name();
-        rfs::symlinkat(target, &self.work, name.as_str())?;
+        rfs::symlinkat(target, &*self.work, name.as_str())?;
         self.staged(name)
     }
 
@@ -243,14 +275,22 @@ impl UpperDir {
                 return Err(Errno::INVAL);
             }
         };
-        rfs::mknodat(&self.work, name.as_str(), raw, Mode::RUSR | Mode::WUSR, rdev)?;
+        rfs::mknodat(&*self.work, name.as_str(), raw, Mode::RUSR | Mode::WUSR, rdev)?;
         self.staged(name)
     }
 
     fn staged(&self, name: String) -> Result<Staged> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rfs::openat(&self.work, name.as_str(), flags, Mode::empty())?;
-        Ok(Staged { name, fd })
+        match sys::open_path_at(self.work.as_fd(), name.as_bytes()) {
+            Ok(fd) => Ok(self.new_staged(name, fd)),
+            Err(errno) => {
+                super::upper_edit::remove_tree(self.work.as_fd(), name.as_bytes())?;
+                Err(errno)
+            }
+        }
+    }
+
+    fn new_staged(&self, name: String, fd: OwnedFd) -> Staged {
+        Staged { name, fd, work: Arc::clone(&self.work), placed: AtomicBool::new(false) }
     }
 
     pub(super) fn fresh_name(&self) -> String {

@@ -19,7 +19,7 @@ impl UpperDir {
     /// The errno of renameat2(2).
     pub fn publish(&self, staged: &Staged, path: &RelPath) -> Result<()> {
         let (dir, name) = sys::open_parent(self.as_fd(), path)?;
-        self.move_in(&staged.name, dir.as_fd(), name.as_bytes())
+        self.move_in(staged, dir.as_fd(), name.as_bytes())
     }
 
     /// Publishes and restores the parent's times, as a copy-up does: the agent changed nothing in that directory.
@@ -29,17 +29,22 @@ impl UpperDir {
     pub fn publish_unseen(&self, staged: &Staged, path: &RelPath) -> Result<()> {
         let (dir, name) = sys::open_parent(self.as_fd(), path)?;
         let before = sys::stat_fd(dir.as_fd())?;
-        self.move_in(&staged.name, dir.as_fd(), name.as_bytes())?;
+        self.move_in(staged, dir.as_fd(), name.as_bytes())?;
         sys::set_times(dir.as_fd(), Some(before.atime), Some(before.mtime))
     }
 
-    fn move_in(&self, staged: &str, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
-        let staged = staged.as_bytes();
-        match rename(self.work.as_fd(), staged, dir, name, RenameFlags::empty()) {
+    fn move_in(&self, staged: &Staged, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+        let from = staged.name.as_bytes();
+        match rename(self.work.as_fd(), from, dir, name, RenameFlags::empty()) {
             // A directory cannot replace a whiteout: they change places, and the whiteout goes.
             Err(Errno::NOTDIR) => {
-                rename(self.work.as_fd(), staged, dir, name, RenameFlags::EXCHANGE)?;
-                unlink(self.work.as_fd(), staged)
+                rename(self.work.as_fd(), from, dir, name, RenameFlags::EXCHANGE)?;
+                staged.is_placed();
+                unlink(self.work.as_fd(), from)
+            }
+            Ok(()) => {
+                staged.is_placed();
+                Ok(())
             }
             other => other,
         }
@@ -51,7 +56,7 @@ impl UpperDir {
     /// The errno of openat(2); `EEXIST` if anything, also a whiteout, is there.
     pub fn create_at(&self, dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        rfs::openat(dir, name, flags, Mode::from_raw_mode(mode & 0o7777)).map(File::from)
+        sys::with_spare(|| rfs::openat(dir, name, flags, Mode::from_raw_mode(mode & 0o7777))).map(File::from)
     }
 
     /// Makes a directory at a free name of an open directory of upper.
@@ -60,7 +65,7 @@ impl UpperDir {
     /// The errno of mkdirat(2) or openat(2); `EEXIST` if anything, also a whiteout, is there.
     pub fn create_dir_at(&self, dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> Result<OwnedFd> {
         rfs::mkdirat(dir, name, Mode::from_raw_mode(mode & 0o7777))?;
-        sys::open_path_at(dir, name)
+        self.open_made(dir, name)
     }
 
     /// Makes a symbolic link at a free name of an open directory of upper.
@@ -69,7 +74,16 @@ impl UpperDir {
     /// The errno of symlinkat(2) or openat(2); `EEXIST` if anything, also a whiteout, is there.
     pub fn create_link_at(&self, dir: BorrowedFd<'_>, name: &[u8], target: &[u8]) -> Result<OwnedFd> {
         rfs::symlinkat(target, dir, name)?;
-        sys::open_path_at(dir, name)
+        self.open_made(dir, name)
+    }
+
+    /// Opens what was made just now; if that cannot be, it is gone.
+    fn open_made(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+        let opened = sys::open_path_at(dir, name);
+        if opened.is_err() {
+            self.remove_at(dir, name)?;
+        }
+        opened
     }
 
     /// Removes a directory of upper that holds nothing, not even a whiteout.
@@ -93,7 +107,7 @@ impl UpperDir {
                 let staged = self.fresh_name();
                 make_whiteout(self.work.as_fd(), staged.as_bytes())?;
                 if !stat.is_dir() {
-                    return rfs::renameat(&self.work, staged.as_str(), &dir, name.as_bytes());
+                    return self.put_in_place(&staged, dir.as_fd(), name.as_bytes());
                 }
                 let (work, name) = (self.work.as_fd(), name.as_bytes());
                 rename(work, staged.as_bytes(), dir.as_fd(), name, RenameFlags::EXCHANGE)?;
@@ -166,12 +180,7 @@ impl UpperDir {
     /// The errno of the failing call.
     pub fn clear_dir(&self, path: &RelPath) -> Result<()> {
         let (dir, name) = sys::open_parent(self.as_fd(), path)?;
-        let old = rfs::openat(
-            &dir,
-            name.as_bytes(),
-            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        let old = sys::open_path_at(dir.as_fd(), name.as_bytes())?;
         let stat = sys::stat_fd(old.as_fd())?;
         let fresh = self.stage_dir()?;
         for xattr in sys::list_xattrs(old.as_fd())? {
@@ -196,6 +205,7 @@ impl UpperDir {
         let (dir, name) = sys::open_parent(self.as_fd(), path)?;
         let work = self.work.as_fd();
         rename(work, staged.name.as_bytes(), dir.as_fd(), name.as_bytes(), RenameFlags::EXCHANGE)?;
+        staged.is_placed();
         remove_tree(self.work.as_fd(), staged.name.as_bytes())
     }
 
@@ -225,8 +235,17 @@ impl UpperDir {
             return sys::despite_mode(&[(to, 0o300)], || rfs::linkat(from, old, to, new, AtFlags::empty()));
         }
         let staged = self.fresh_name();
-        rfs::linkat(from, old, &self.work, staged.as_str(), AtFlags::empty())?;
-        rfs::renameat(&self.work, staged.as_str(), to, new)
+        rfs::linkat(from, old, &*self.work, staged.as_str(), AtFlags::empty())?;
+        self.put_in_place(&staged, to, new)
+    }
+
+    /// Renames an object of `work/` that is no directory over what is at its place; if that cannot be, it is gone.
+    fn put_in_place(&self, staged: &str, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+        let moved = rfs::renameat(&*self.work, staged, dir, name);
+        if moved.is_err() {
+            unlink(self.work.as_fd(), staged.as_bytes())?;
+        }
+        moved
     }
 
     /// Moves a staged object into a staged directory, while a tree is built in `work/`.
@@ -235,7 +254,9 @@ impl UpperDir {
     /// The errno of renameat(2).
     pub fn place_in(&self, dir: &Staged, staged: &Staged, name: &[u8]) -> Result<()> {
         let work = self.work.as_fd();
-        rename(work, staged.name.as_bytes(), dir.as_fd(), name, RenameFlags::empty())
+        rename(work, staged.name.as_bytes(), dir.as_fd(), name, RenameFlags::empty())?;
+        staged.is_placed();
+        Ok(())
     }
 
     /// Links the object at `path` of upper into a staged directory, while a tree is built in `work/`.
@@ -247,14 +268,6 @@ impl UpperDir {
         sys::despite_mode(&[(dir.as_fd(), 0o300)], || {
             rfs::linkat(&from, old.as_bytes(), dir.as_fd(), name, AtFlags::empty())
         })
-    }
-
-    /// Deletes a staged object and all beneath it.
-    ///
-    /// # Errors
-    /// The errno of the failing call.
-    pub fn drop_staged(&self, staged: &Staged) -> Result<()> {
-        remove_tree(self.work.as_fd(), staged.name.as_bytes())
     }
 }
 
@@ -313,7 +326,7 @@ pub fn remove_tree(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
         other => return other,
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = || rfs::openat(dir, name, flags, Mode::empty());
+    let open = || sys::with_spare(|| rfs::openat(dir, name, flags, Mode::empty()));
     let sub = match open() {
         Err(Errno::ACCESS) => {
             rfs::chmodat(dir, name, Mode::RWXU, AtFlags::empty())?;

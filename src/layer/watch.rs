@@ -18,6 +18,8 @@ pub struct Event {
     pub name: Vec<u8>,
     /// Whether entries came or went, as opposed to an entry's content or attributes changing.
     pub names: bool,
+    /// Whether the entry is a directory.
+    pub dir: bool,
     /// Whether the watch is gone, with its directory.
     pub ended: bool,
 }
@@ -86,6 +88,7 @@ impl Watcher {
                 watch: if lost { -1 } else { event.wd() },
                 name: event.file_name().map_or_else(Vec::new, |n| n.to_bytes().to_vec()),
                 names: flags.intersects(names),
+                dir: flags.contains(ReadFlags::ISDIR),
                 ended: flags.contains(ReadFlags::IGNORED),
             };
             if events.last() != Some(&found) {

@@ -2,6 +2,7 @@
 //! ones and symbolic links included.
 
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::ReentrantMutex;
 use rustix::fs::{self as rfs, AtFlags, Gid, Mode, Statx, Timespec, Timestamps, Uid};
@@ -141,6 +142,8 @@ impl From<&Statx> for Stat {
 /// # Errors
 /// The errno of chmod(2).
 pub fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
+    // Not while it is open for a moment: what is set would be taken back.
+    let _one = OPENED.lock();
     let mode = Mode::from_raw_mode(mode & 0o7777);
     match rfs::fchmod(fd, mode) {
         // A descriptor that only refers to the object.
@@ -152,8 +155,43 @@ pub fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
 /// Taken while a mode is changed for a moment, so that nobody takes that mode for the object's own.
 static OPENED: ReentrantMutex<()> = ReentrantMutex::new(());
 
+/// How many modes are open for a moment, and how often one was opened or closed.
+static OPEN_NOW: AtomicUsize = AtomicUsize::new(0);
+static TURNS: AtomicUsize = AtomicUsize::new(0);
+
+/// Looks at attributes, at a moment when no mode is open that belongs closed. Where none was, that costs no lock.
+pub(super) fn settled<T>(look: impl Fn() -> Result<T>) -> Result<T> {
+    let before = TURNS.load(Ordering::SeqCst);
+    let found = look();
+    if OPEN_NOW.load(Ordering::SeqCst) == 0 && TURNS.load(Ordering::SeqCst) == before {
+        return found;
+    }
+    // Who holds it himself looks in the middle of what he does.
+    let _one = OPENED.lock();
+    look()
+}
+
+/// While it lives, modes may be open that belong closed.
+struct Opening;
+
+impl Opening {
+    /// Call it with `OPENED` held.
+    fn begin() -> Self {
+        OPEN_NOW.fetch_add(1, Ordering::SeqCst);
+        TURNS.fetch_add(1, Ordering::SeqCst);
+        Self
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        TURNS.fetch_add(1, Ordering::SeqCst);
+        OPEN_NOW.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Does what the modes of objects keep their owner from, as the kernel's overlayfs does with its mounter's capabilities: each object's
-/// mode has the bits beside it added for that moment. Only for objects that nobody else changes the mode of meanwhile.
+/// mode has the bits beside it added for that moment. Who looks at attributes or sets a mode through this module meanwhile waits.
 ///
 /// # Errors
 /// The errno of `act`; its first one if the caller is not the owner.
@@ -163,6 +201,7 @@ pub fn despite_mode<T>(objects: &[(BorrowedFd<'_>, u32)], act: impl Fn() -> Resu
         other => return other,
     };
     let _one = OPENED.lock();
+    let _opening = Opening::begin();
     // All are looked at before one is changed, and each gets its mode back whatever becomes of the others.
     let mut closed = Vec::new();
     for (fd, bits) in objects {
@@ -208,6 +247,29 @@ mod tests {
     use std::os::fd::AsFd as _;
 
     use super::*;
+
+    #[test]
+    fn nobody_sees_a_mode_that_is_open_for_a_moment_and_none_that_is_set_meanwhile_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::create(dir.path().join("f")).unwrap();
+        set_mode(file.as_fd(), 0o040).unwrap();
+        let raw = || rfs::fstat(&file).unwrap().st_mode & 0o700;
+        std::thread::scope(|scope| {
+            let opens = scope.spawn(|| {
+                for _ in 0..3000 {
+                    let act = || if raw() == 0o400 { Ok(()) } else { Err(Errno::ACCESS) };
+                    despite_mode(&[(file.as_fd(), 0o400)], act).unwrap();
+                }
+            });
+            while !opens.is_finished() {
+                assert_eq!(super::super::stat_fd(file.as_fd()).unwrap().permissions() & 0o700, 0);
+                for mode in [0o010, 0o040] {
+                    set_mode(file.as_fd(), mode).unwrap();
+                    assert_eq!(super::super::stat_fd(file.as_fd()).unwrap().permissions(), mode);
+                }
+            }
+        });
+    }
 
     #[test]
     fn a_mode_that_was_opened_is_closed_again_whatever_happens() {

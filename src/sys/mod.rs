@@ -14,6 +14,7 @@ mod dir;
 mod ns;
 mod pass;
 mod process;
+mod shortage;
 mod signal;
 mod xattr;
 
@@ -26,12 +27,14 @@ pub use ns::{
 };
 pub use pass::{receive_fd, receive_message, send_fd, send_message};
 pub use process::{
-    close_inherited, close_inherited_directories, protect_memory, protect_memory_of_process, raise_file_limit,
+    close_inherited, close_inherited_directories, is_in_group, protect_memory, protect_memory_of_process,
+    raise_file_limit,
 };
 pub use rustix::fs::{FallocateFlags, RenameFlags, SeekFrom};
 pub use rustix::io::Errno;
+pub use shortage::{Spare, file_limit, on_shortage, with_spare};
 pub use signal::{Received, SignalQueue};
-pub use xattr::{get_xattr, list_xattrs, remove_xattr, set_xattr};
+pub use xattr::{get_xattr, has_acls, list_xattrs, remove_xattr, set_xattr};
 
 /// The result of a system call.
 pub type Result<T> = std::result::Result<T, Errno>;
@@ -49,7 +52,7 @@ pub fn open_beneath(root: BorrowedFd<'_>, path: &RelPath, flags: OFlags, mode: M
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     if path.is_root() {
-        return rfs::openat2(root, c".", flags, mode, resolve);
+        return with_spare(|| rfs::openat2(root, c".", flags, mode, resolve));
     }
     let mut rest = path.as_bytes();
     let mut held: Option<OwnedFd> = None;
@@ -59,11 +62,11 @@ pub fn open_beneath(root: BorrowedFd<'_>, path: &RelPath, flags: OFlags, mode: M
         let (head, tail) = rest.split_at(cut);
         let at = held.as_ref().map_or(root, AsFd::as_fd);
         let dir_flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        held = Some(rfs::openat2(at, head, dir_flags, Mode::empty(), resolve)?);
+        held = Some(with_spare(|| rfs::openat2(at, head, dir_flags, Mode::empty(), resolve))?);
         rest = tail.get(1..).unwrap_or_default();
     }
     let at = held.as_ref().map_or(root, AsFd::as_fd);
-    rfs::openat2(at, rest, flags, mode, resolve)
+    with_spare(|| rfs::openat2(at, rest, flags, mode, resolve))
 }
 
 /// Opens the directory that holds `path` and names the entry in it.
@@ -98,7 +101,7 @@ pub fn open_list(root: BorrowedFd<'_>, path: &RelPath) -> Result<OwnedFd> {
 pub fn open_own_list(root: BorrowedFd<'_>, path: &RelPath) -> Result<OwnedFd> {
     let dir = open_dir(root, path)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    despite_mode(&[(dir.as_fd(), 0o500)], || rfs::openat(&dir, c".", flags, Mode::empty()))
+    despite_mode(&[(dir.as_fd(), 0o500)], || with_spare(|| rfs::openat(&dir, c".", flags, Mode::empty())))
 }
 
 /// Opens an object only to refer to it (`O_PATH`), symbolic links included.
@@ -114,7 +117,7 @@ pub fn open_path(root: BorrowedFd<'_>, path: &RelPath) -> Result<OwnedFd> {
 /// # Errors
 /// The errno of openat(2).
 pub fn open_path_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
-    rfs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+    with_spare(|| rfs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()))
 }
 
 /// Attributes of an entry of an open directory; a symbolic link is not followed.
@@ -123,7 +126,8 @@ pub fn open_path_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
 /// The errno of statx(2).
 pub fn stat_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Stat> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    rfs::statx(dir, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME).map(|s| Stat::from(&s))
+    let look = || rfs::statx(dir, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME);
+    attr::settled(look).map(|s| Stat::from(&s))
 }
 
 /// Attributes of an open object, also of an `O_PATH` descriptor.
@@ -131,8 +135,8 @@ pub fn stat_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Stat> {
 /// # Errors
 /// The errno of statx(2).
 pub fn stat_fd(fd: BorrowedFd<'_>) -> Result<Stat> {
-    rfs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::BTIME)
-        .map(|s| Stat::from(&s))
+    let look = || rfs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::BTIME);
+    attr::settled(look).map(|s| Stat::from(&s))
 }
 
 /// Attributes of the object at `path` beneath `root`.
@@ -166,7 +170,7 @@ pub(crate) fn proc_path(fd: BorrowedFd<'_>) -> String {
 /// # Errors
 /// The errno of open(2).
 pub fn reopen(fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
-    rfs::open(proc_path(fd), flags | OFlags::CLOEXEC, Mode::empty())
+    with_spare(|| rfs::open(proc_path(fd), flags | OFlags::CLOEXEC, Mode::empty()))
 }
 
 /// Whether an errno says that nothing is there, as opposed to "could not look".

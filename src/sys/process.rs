@@ -23,6 +23,14 @@ pub fn close_inherited() -> Result<()> {
     Err(last_errno())
 }
 
+/// Whether a group is among the supplementary ones of a process (proc(5)). What cannot be told counts as no.
+#[must_use]
+pub fn is_in_group(pid: u32, gid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
+    groups.split_ascii_whitespace().any(|group| group.parse() == Ok(gid))
+}
+
 /// Keeps the process's memory from other processes of the same user: no core dump, no ptrace, no `/proc/PID/mem`.
 ///
 /// # Errors

@@ -50,6 +50,13 @@ pub fn list_xattrs(fd: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
     Ok(list.split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect())
 }
 
+/// Whether the object's file system has POSIX ACLs. What cannot be told counts as no.
+#[must_use]
+pub fn has_acls(fd: BorrowedFd<'_>) -> bool {
+    let mut none = [0_u8; 0];
+    matches!(rfs::getxattr(proc_path(fd), c"system.posix_acl_access", &mut none), Ok(_) | Err(Errno::NODATA))
+}
+
 /// Sets an attribute. `flags` as in setxattr(2).
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use rustix::fs::{OFlags, XattrFlags};
 use super::node::{Backing, Made, Node};
 use super::{Exclusive, Notice, View};
 use crate::judge::{Content, EntryVerdict, Undecided};
-use crate::layer::{Origin, Staged, Stamp, UpperEntry, mark_origin};
+use crate::layer::{Origin, Staged, Stamp, UpperEntry, carried_xattrs, mark_origin};
 use crate::path::RelPath;
 use crate::policy::PathVerdict;
 use crate::sys::{self, Errno, FileType, Result, Stat};
@@ -24,6 +24,9 @@ const BASE_MAX: u64 = 1 << 20;
 
 /// How often a file that changes while it is copied is tried.
 const TRIES: usize = 5;
+
+/// Extended attributes with their values.
+pub(super) type Xattrs = [(Vec<u8>, Vec<u8>)];
 
 /// A copy in `work/`, and what it was copied from.
 pub(super) struct Copied {
@@ -43,7 +46,7 @@ impl View {
         if node.is_unlinked() {
             return self.copy_up_unlinked(ns, node, keep);
         }
-        let path = node.path()?;
+        let path = self.lower_path(node)?;
         let (parent, _) = node.first_name().ok_or(Errno::NOENT)?;
         self.copy_up_dir(ns, &parent)?;
         let stat = self.lower().stat(&path)?;
@@ -120,29 +123,26 @@ impl View {
         };
         // Before the mode, which may keep the owner from marking.
         mark_origin(staged.as_fd(), &origin)?;
-        self.copy_attributes(path, stat, staged.as_fd())?;
+        let xattrs = self.lower().open_path(path)?.xattrs()?;
+        self.copy_attributes(stat, &xattrs, staged.as_fd())?;
         if stat.is_file() && keep != Some(0) && stat.size > 0 {
             rustix::fs::fdatasync(staged.as_fd())?;
         }
         Ok(Copied { staged, origin })
     }
 
-    fn copy_attributes(&self, path: &RelPath, stat: &Stat, to: BorrowedFd<'_>) -> Result<()> {
-        for (name, value) in self.lower().open_path(path)?.xattrs()? {
-            if !name.starts_with(b"user.") {
-                continue;
-            }
-            sys::set_xattr(to, &name, &value, XattrFlags::empty())?;
-        }
+    fn copy_attributes(&self, stat: &Stat, xattrs: &Xattrs, to: BorrowedFd<'_>) -> Result<()> {
+        set_xattrs(to, xattrs, false)?;
         if self.upper.is_privileged() {
             sys::set_owner(to, Some(stat.uid), Some(stat.gid))?;
         } else if let Err(errno) = sys::set_owner(to, None, Some(stat.gid)) {
             // A group that the user is no member of stays the user's own, as with cp -p.
-            tracing::debug!(%path, %errno, "group not kept at copy-up");
+            tracing::debug!(ino = stat.ino, %errno, "group not kept at copy-up");
         }
         if stat.file_type() != FileType::Symlink {
             sys::set_mode(to, stat.mode)?;
         }
+        set_xattrs(to, xattrs, true)?;
         sys::set_times(to, Some(stat.atime), Some(stat.mtime))
     }
 
@@ -158,9 +158,8 @@ impl View {
             let staged = self.upper.stage_file()?;
             match self.try_copy(&file, &staged, verdict, keep) {
                 Ok(hash) => return Ok((staged, hash)),
-                Err(Undecided::Changing) => self.upper.drop_staged(&staged)?,
+                Err(Undecided::Changing) => {}
                 Err(why) => {
-                    self.upper.drop_staged(&staged)?;
                     tracing::warn!(%path, %why, "not copied up");
                     return Err(undecided_errno(why));
                 }
@@ -235,11 +234,10 @@ impl View {
         }
         let file = File::from(sys::reopen(held.as_fd(), OFlags::RDONLY)?);
         let staged = self.upper.stage_file()?;
-        let copied = self.try_copy(&file, &staged, &verdict, keep).map_err(undecided_errno);
+        self.try_copy(&file, &staged, &verdict, keep).map_err(undecided_errno)?;
         let copy = staged.file()?;
-        self.upper.drop_staged(&staged)?;
-        copied?;
-        sys::set_mode(copy.as_fd(), gone.stat.mode)?;
+        drop(staged);
+        self.copy_attributes(&gone.stat, &carried_xattrs(held.as_fd())?, copy.as_fd())?;
         let stat = sys::stat_fd(copy.as_fd())?;
         self.table.rebase(
             node,
@@ -358,20 +356,33 @@ impl View {
     }
 }
 
-/// Writes all of `data` at an offset.
-pub(super) fn write_all_at(file: &File, mut data: &[u8], mut at: u64) -> Result<()> {
-    while !data.is_empty() {
-        match rustix::io::pwrite(file, data, at) {
-            Ok(0) => return Err(Errno::IO),
-            Ok(n) => {
-                at += n as u64;
-                data = data.get(n..).unwrap_or_default();
-            }
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
+/// Sets attributes that were copied. ACLs have their turn after the mode: they name more than it does, and it would cut them
+/// down; the others before, because the mode may close the object to its owner.
+pub(super) fn set_xattrs(to: BorrowedFd<'_>, xattrs: &Xattrs, acls: bool) -> Result<()> {
+    for (name, value) in xattrs {
+        if acls != name.starts_with(b"user.") {
+            sys::set_xattr(to, name, value, XattrFlags::empty())?;
         }
     }
     Ok(())
+}
+
+/// Writes `data` at an offset as far as that goes: how much went in, and what kept the rest out.
+pub(super) fn write_some_at(file: &File, data: &[u8], at: u64) -> (usize, Option<Errno>) {
+    let mut written = 0;
+    while let Some(rest) = data.get(written..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::pwrite(file, rest, at + written as u64) {
+            Ok(0) => return (written, Some(Errno::IO)),
+            Ok(n) => written += n,
+            Err(Errno::INTR) => {}
+            Err(errno) => return (written, Some(errno)),
+        }
+    }
+    (written, None)
+}
+
+fn write_all_at(file: &File, data: &[u8], at: u64) -> Result<()> {
+    write_some_at(file, data, at).1.map_or(Ok(()), Err)
 }
 
 pub(super) fn undecided_errno(why: Undecided) -> Errno {

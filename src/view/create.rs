@@ -1,14 +1,16 @@
 //! Making entries: files, directories, links, special files, and further names. A new object lies in upper only; where lower
 //! has a directory of that name, shown or hidden, the new one is opaque. A hidden name is free: what the agent makes there is
-//! its own.
+//! its own. A directory with a default ACL gives it to what is made in it, and the caller's umask then has no say (acl(5)).
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::fs::XattrFlags;
+
 use super::node::{Backing, Made, Node, upper_number};
 use super::{Entry, Exclusive, NodeId, Notice, View, copy_up::io_errno};
-use crate::layer::{Origin, Staged, Stamp, UpperEntry, mark_opaque};
+use crate::layer::{ACL, DEFAULT_ACL, Origin, Staged, Stamp, UpperEntry, inherited_acl, mark_opaque};
 use crate::path::{Name, RelPath};
 use crate::sys::{self, Errno, FileType, Result, Stat};
 
@@ -19,6 +21,8 @@ pub struct Caller {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
+    /// The permission bits that what it makes does not get.
+    pub umask: u32,
 }
 
 /// What is made.
@@ -32,6 +36,24 @@ pub enum NewNode<'a> {
     Symlink(&'a [u8]),
     /// A FIFO, socket or device with these permission bits and device number.
     Special(FileType, u32, u64),
+}
+
+impl NewNode<'_> {
+    fn mode(self) -> Option<u32> {
+        match self {
+            Self::File(mode) | Self::Dir(mode) | Self::Special(_, mode, _) => Some(mode),
+            Self::Symlink(_) => None,
+        }
+    }
+
+    fn with_mode(self, mode: u32) -> Self {
+        match self {
+            Self::File(_) => Self::File(mode),
+            Self::Dir(_) => Self::Dir(mode),
+            Self::Special(kind, _, rdev) => Self::Special(kind, mode, rdev),
+            Self::Symlink(target) => Self::Symlink(target),
+        }
+    }
 }
 
 impl View {
@@ -49,15 +71,13 @@ impl View {
         let opaque = matches!(new, NewNode::Dir(_)) && self.covers_lower_dir(&parent, &path)?;
         let dir = self.own_dir(&parent)?;
         let over = self.upper.entry_at(dir.as_fd(), name.as_bytes())?;
-        if let (NewNode::File(mode), UpperEntry::Absent) = (new, over) {
-            return self.create_file(&parent, name, mode, caller);
+        let (new, acl) = inheriting(dir.as_fd(), new, caller)?;
+        if let (NewNode::File(_), UpperEntry::Absent) = (new, over) {
+            return self.create_file(&parent, name, new, caller, acl.is_some());
         }
         let staged = self.stage(new)?;
-        let dressed = self.dress(dir.as_fd(), staged.as_fd(), new, caller);
-        if let Err(errno) = dressed {
-            self.upper.drop_staged(&staged)?;
-            return Err(errno);
-        }
+        self.dress(dir.as_fd(), staged.as_fd(), new, caller)?;
+        inherit(staged.as_fd(), new, acl.as_deref())?;
         if opaque || (matches!(new, NewNode::Dir(_)) && over == UpperEntry::Whiteout) {
             mark_opaque(staged.as_fd())?;
         }
@@ -78,6 +98,7 @@ impl View {
             return Ok(None);
         }
         let dir = self.own_dir(parent)?;
+        let (new, acl) = inheriting(dir.as_fd(), new, caller)?;
         let made = match new {
             NewNode::File(mode) => {
                 self.upper.create_at(dir.as_fd(), name.as_bytes(), mode).map(OwnedFd::from)
@@ -90,7 +111,7 @@ impl View {
             Err(Errno::EXIST) => return Ok(None),
             other => other?,
         };
-        match self.dress_in_place(dir.as_fd(), object.as_fd(), new, caller) {
+        match self.dress_in_place(dir.as_fd(), object.as_fd(), new, caller, acl.is_some()) {
             Ok(stat) => Ok(Some(self.enter_new(parent, name, object, stat))),
             Err(errno) => {
                 self.upper.remove_at(dir.as_fd(), name.as_bytes())?;
@@ -99,15 +120,20 @@ impl View {
         }
     }
 
-    /// As [`View::dress`], where the kernel has set all that it could; returns the attributes.
+    /// As [`View::dress`], where the kernel has set all that it could, be it by the directory's default ACL; returns the attributes.
     fn dress_in_place(
         &self,
         dir: BorrowedFd<'_>,
         object: BorrowedFd<'_>,
         new: NewNode<'_>,
         caller: Caller,
+        inherited: bool,
     ) -> Result<Stat> {
         let stat = sys::stat_fd(object)?;
+        let new = match new.mode().filter(|_| inherited) {
+            Some(mode) => new.with_mode((mode & 0o7000) | (stat.mode & 0o777)),
+            None => new,
+        };
         let owned = !self.upper.is_privileged() || (stat.uid, stat.gid) == (caller.uid, caller.gid);
         // The mode is what was asked for, save for a directory's setgid bit, which is the parent's.
         let as_asked = match new {
@@ -138,10 +164,23 @@ impl View {
     }
 
     /// A file where upper has nothing, beside what lower has.
-    fn create_file(&self, parent: &Arc<Node>, name: &Name, mode: u32, caller: Caller) -> Result<Entry> {
+    fn create_file(
+        &self,
+        parent: &Arc<Node>,
+        name: &Name,
+        new: NewNode<'_>,
+        caller: Caller,
+        inherited: bool,
+    ) -> Result<Entry> {
         let dir = self.own_dir(parent)?;
-        let file = self.upper.create_at(dir.as_fd(), name.as_bytes(), mode)?;
-        let stat = self.dress_in_place(dir.as_fd(), file.as_fd(), NewNode::File(mode), caller)?;
+        let file = self.upper.create_at(dir.as_fd(), name.as_bytes(), new.mode().unwrap_or_default())?;
+        let stat = match self.dress_in_place(dir.as_fd(), file.as_fd(), new, caller, inherited) {
+            Ok(stat) => stat,
+            Err(errno) => {
+                self.upper.remove_at(dir.as_fd(), name.as_bytes())?;
+                return Err(errno);
+            }
+        };
         Ok(self.enter_new(parent, name, file.into(), stat))
     }
 
@@ -228,4 +267,26 @@ impl View {
             None => Ok(()),
         }
     }
+}
+
+/// The default ACL of a directory, and what is made there with the mode that counts: without one the caller's umask takes bits away.
+fn inheriting<'a>(
+    dir: BorrowedFd<'_>,
+    new: NewNode<'a>,
+    caller: Caller,
+) -> Result<(NewNode<'a>, Option<Vec<u8>>)> {
+    let Some(mode) = new.mode() else { return Ok((new, None)) };
+    let acl = sys::get_xattr(dir, DEFAULT_ACL)?;
+    Ok((if acl.is_some() { new } else { new.with_mode(mode & !caller.umask) }, acl))
+}
+
+/// Gives a staged object what its directory-to-be gives, as the kernel does for one that is made in its place.
+fn inherit(fd: BorrowedFd<'_>, new: NewNode<'_>, default: Option<&[u8]>) -> Result<()> {
+    let (Some(default), Some(mode)) = (default, new.mode()) else { return Ok(()) };
+    let acl = inherited_acl(default, mode).ok_or(Errno::IO)?;
+    sys::set_xattr(fd, ACL, &acl, XattrFlags::empty())?;
+    if matches!(new, NewNode::Dir(_)) {
+        sys::set_xattr(fd, DEFAULT_ACL, default, XattrFlags::empty())?;
+    }
+    Ok(())
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use super::copy_up::{undecided_errno, write_all_at};
+use super::copy_up::{undecided_errno, write_some_at};
 use super::node::{Backing, Node};
 use super::{NodeId, View};
 use crate::judge::{EntryVerdict, Undecided};
@@ -74,7 +74,7 @@ impl View {
             let stat = sys::stat_fd(file.as_fd())?;
             return Ok((file, stat, verdict));
         }
-        let path = node.path()?;
+        let path = self.lower_path(node)?;
         let (file, stat) = match self.files.get(node.id, false) {
             Some(file) => {
                 let stat = sys::stat_fd(file.as_fd())?;
@@ -89,10 +89,14 @@ impl View {
             self.files.drop_node(node.id);
             return Err(Errno::STALE);
         }
+        self.renew_names(&stat);
         // Asked anew at every read: another name of the file may have become a hidden one.
         match self.judge.entry(&path, &stat) {
             EntryVerdict::Shown(verdict) => Ok((file, stat, verdict)),
-            EntryVerdict::Hidden(_) => Err(Errno::NOENT),
+            EntryVerdict::Hidden(_) => {
+                self.announce(node);
+                Err(Errno::NOENT)
+            }
         }
     }
 
@@ -119,17 +123,8 @@ impl View {
             None => Arc::new(sys::open_path(self.upper.as_fd(), &node.path()?)?),
         };
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let opened = match sys::reopen(held.as_fd(), flags) {
-            Err(Errno::ACCESS | Errno::PERM) => {
-                // The agent opened the file while it was allowed to; its mode changed since. The owner may always change it back.
-                let mode = sys::stat_fd(held.as_fd())?.mode;
-                sys::set_mode(held.as_fd(), mode | 0o600)?;
-                let opened = sys::reopen(held.as_fd(), flags);
-                sys::set_mode(held.as_fd(), mode)?;
-                opened?
-            }
-            other => other?,
-        };
+        // The agent opened the file while it was allowed to; its mode may have changed since.
+        let opened = sys::despite_mode(&[(held.as_fd(), 0o600)], || sys::reopen(held.as_fd(), flags))?;
         let file = File::from(opened);
         if Backing::upper(&sys::stat_fd(file.as_fd())?) != node.backing() {
             return Err(Errno::STALE);
@@ -137,17 +132,35 @@ impl View {
         Ok(self.files.keep(node.id, true, file))
     }
 
-    /// Writes at an offset; `clear_setid` takes the setuid and setgid bits away, as a write by an unprivileged caller must.
+    /// Writes at an offset; `clear_setid` takes the setuid and setgid bits away, as a write by an unprivileged caller must. Where the
+    /// file system runs full in the middle, what went in counts, as with write(2).
     ///
     /// # Errors
     /// `EROFS`; the errno of copy-up or of pwrite(2).
     pub fn write(&self, id: NodeId, offset: u64, data: &[u8], clear_setid: bool) -> Result<usize> {
+        self.put(id, offset, data, clear_setid, false)
+    }
+
+    /// As [`View::write`], of pages of a mapping, which must all go in: nobody asks again for the rest.
+    ///
+    /// # Errors
+    /// As [`View::write`].
+    pub fn write_pages(&self, id: NodeId, offset: u64, data: &[u8], clear_setid: bool) -> Result<usize> {
+        self.put(id, offset, data, clear_setid, true)
+    }
+
+    fn put(&self, id: NodeId, offset: u64, data: &[u8], clear_setid: bool, whole: bool) -> Result<usize> {
         let node = self.file_node(id)?;
         self.with_writable(&node, None, |file| {
-            write_all_at(file, data, offset)?;
-            if clear_setid { drop_setid(file) } else { Ok(()) }
-        })?;
-        Ok(data.len())
+            let written = match write_some_at(file, data, offset) {
+                (written, Some(errno)) if whole || written == 0 => return Err(errno),
+                (written, _) => written,
+            };
+            if clear_setid {
+                drop_setid(file)?;
+            }
+            Ok(written)
+        })
     }
 
     /// Changes the content of a node's upper file, copied up if need be with at most `keep` bytes of its content. `ns` is held

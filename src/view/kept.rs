@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::NodeId;
 use super::node::ByNumber;
+use crate::sys::Spare;
 
 /// A bounded set of open things.
 #[derive(Debug)]
@@ -81,10 +82,22 @@ impl<T> Kept<T> {
         state.items.remove(&(id, true));
     }
 
+    /// Closes all: there are too few descriptors for what must be open.
+    fn drop_all(&self) {
+        let items = std::mem::take(&mut self.state.lock().items);
+        tracing::debug!(closed = items.len(), "descriptors given back");
+    }
+
     /// Closes all of one layer.
     pub(super) fn drop_layer(&self, upper: bool) {
         let mut state = self.state.lock();
         state.drops[usize::from(upper)] += 1;
         state.items.retain(|(_, of_upper), _| *of_upper != upper);
+    }
+}
+
+impl<T: Send + Sync> Spare for Kept<T> {
+    fn give_back(&self) {
+        self.drop_all();
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::linked::Changed;
 use super::node::{Backing, ByNumber, Made, Node};
 use super::{NodeId, Notice, Quiesced, ROOT, View};
 use crate::layer::{Event, LowerList, Watcher};
@@ -168,6 +169,11 @@ impl View {
         for event in events {
             self.host_event(event);
         }
+        if events.iter().any(|e| e.names) {
+            let dirs = events.iter().any(|e| e.names && e.dir);
+            let _ns = self.ns.read();
+            self.names_elsewhere_changed(if dirs { Changed::Directories } else { Changed::Files });
+        }
     }
 
     fn host_event(&self, event: &Event) {
@@ -188,6 +194,10 @@ impl View {
             && let Some(node) = self.table.by_backing(Backing::lower(&stat))
         {
             opened = self.watch.watched.lock().closed.remove(&node.id);
+            if event.names && stat.nlink > 1 && !stat.is_dir() {
+                // One name more for a file that may have had one only.
+                self.announce(&node);
+            }
             self.notices.push(Notice::Content(node.id));
         }
         if opened {
@@ -244,7 +254,7 @@ impl View {
         self.table.rebase(node, Made { backing, born: stat.btime, upper, lower });
     }
 
-    fn drop_caches(&self) {
+    pub(super) fn drop_caches(&self) {
         for node in self.table.all() {
             node.entries_changed();
             if let Some((parent, name)) = node.first_name() {

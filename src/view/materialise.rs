@@ -10,7 +10,9 @@ use std::sync::Arc;
 use super::node::{Backing, Made, Node};
 use super::{Exclusive, View, copy_up::io_errno};
 use crate::judge::EntryVerdict;
-use crate::layer::{Origin, Staged, Stamp, UpperEntry, mark_opaque, mark_origin};
+use crate::layer::{
+    MARK_PREFIX, Origin, Staged, Stamp, UpperEntry, is_carried_xattr, mark_opaque, mark_origin,
+};
 use crate::path::{Name, RelPath};
 use crate::policy::PathVerdict;
 use crate::sys::{self, Errno, Result, Stat};
@@ -180,8 +182,8 @@ impl View {
         let from = sys::open_path(self.upper.as_fd(), path)?;
         let staged = self.upper.stage_dir()?;
         for name in sys::list_xattrs(from.as_fd())? {
-            if name.starts_with(b"user.")
-                && !name.starts_with(crate::layer::OVERLAY_PREFIX)
+            // Our own marks go with it, the kernel's do not.
+            if (is_carried_xattr(&name) || name.starts_with(MARK_PREFIX))
                 && let Some(value) =
                     sys::despite_mode(&[(from.as_fd(), 0o400)], || sys::get_xattr(from.as_fd(), &name))?
             {

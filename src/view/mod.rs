@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{RwLock, RwLockWriteGuard};
 
 use crate::judge::Judge;
-use crate::layer::{BaseStore, LowerDir, Origin, Stamp, UpperDir};
+use crate::layer::{BaseStore, LowerDir, Origin, Stamp, UpperDir, carried_xattrs};
 use crate::path::{Name, RelPath};
 use crate::sys::{self, Errno, Result, Stat};
 
@@ -27,6 +27,7 @@ mod create;
 mod dir;
 mod file;
 mod kept;
+mod linked;
 mod live;
 mod materialise;
 mod node;
@@ -77,14 +78,16 @@ pub struct View {
     upper: UpperDir,
     base: BaseStore,
     read_only: bool,
+    acls: AtomicBool,
     same_device: bool,
     ns: RwLock<()>,
     table: Table,
-    files: Kept<File>,
-    dirs: Kept<OwnedFd>,
+    files: Arc<Kept<File>>,
+    dirs: Arc<Kept<OwnedFd>>,
     notices: Notices,
     listings: Listings,
     watch: live::Watch,
+    linked: linked::Linked,
     links_touched: AtomicBool,
 }
 
@@ -108,25 +111,35 @@ impl View {
         let lower_root = *judge.lower().root_stat();
         let touched = !upper.list(&RelPath::root())?.is_empty();
         if !touched {
-            adopt_root(&upper, &lower_root)?;
+            adopt_root(&upper, judge.lower())?;
             // The base knows of this session from the start: what it does not know later was not there, or came into upper another way.
             let origin = Origin { stamp: Stamp::from(&lower_root), hash: None };
             base.record(&RelPath::root(), &origin).map_err(copy_up::io_errno)?;
         }
         let root = Node::root(&lower_root);
+        // A part of what the process may have: every request needs some of its own, and so does each unlinked file that is in use.
+        let limit = sys::file_limit();
+        let files = Arc::new(Kept::new((limit / 4).clamp(16, 1024)));
+        let dirs = Arc::new(Kept::new((limit / 8).clamp(16, 512)));
+        let (spare_files, spare_dirs) = (Arc::downgrade(&files), Arc::downgrade(&dirs));
+        sys::on_shortage(spare_files);
+        sys::on_shortage(spare_dirs);
+        let acls = upper.has_acls() && judge.lower().has_acls();
         let view = Arc::new(Self {
             judge,
             upper,
             base,
             read_only,
+            acls: AtomicBool::new(acls),
             same_device: upper_root.dev == lower_root.dev,
             ns: RwLock::new(()),
             table: Table::new(root),
-            files: Kept::new(1024),
-            dirs: Kept::new(512),
+            files: Arc::clone(&files),
+            dirs: Arc::clone(&dirs),
             notices: Notices::default(),
             listings: Listings::default(),
             watch: live::Watch::new(),
+            linked: linked::Linked::default(),
             links_touched: AtomicBool::new(touched),
         });
         view.heal_links()?;
@@ -151,6 +164,17 @@ impl View {
 
     fn links_were_touched(&self) {
         self.links_touched.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether objects have ACLs (acl(5)): both layers must be able to hold them.
+    #[must_use]
+    pub fn has_acls(&self) -> bool {
+        self.acls.load(Ordering::Relaxed)
+    }
+
+    /// Shows no ACLs: for a mount whose kernel side does not know the ids in them.
+    pub fn without_acls(&self) {
+        self.acls.store(false, Ordering::Relaxed);
     }
 
     /// Whether host changes are noticed by notification; if not, the kernel should ask again soon.
@@ -195,6 +219,7 @@ impl View {
             self.dirs.drop_node(id);
             self.listings.forget(id);
             self.watch.forget(id);
+            self.linked.forget(id);
         }
     }
 
@@ -215,8 +240,11 @@ impl View {
     pub fn readlink(&self, id: NodeId) -> Result<Vec<u8>> {
         let _ns = self.ns.read();
         let node = self.node(id)?;
-        let path = node.path()?;
-        if node.is_upper() { self.upper.read_link(&path) } else { self.lower().read_link(&path) }
+        if node.is_upper() {
+            self.upper.read_link(&node.path()?)
+        } else {
+            self.lower().read_link(&self.lower_path(&node)?)
+        }
     }
 
     /// Figures of the file system that takes the writes.
@@ -254,13 +282,20 @@ impl View {
     }
 }
 
-/// Gives the root of a new upper the attributes of lower's, as kernel overlayfs shows upper's.
-fn adopt_root(upper: &UpperDir, lower: &Stat) -> Result<()> {
-    if upper.is_privileged() {
-        sys::set_owner(upper.as_fd(), Some(lower.uid), Some(lower.gid))?;
+/// Gives the root of a new upper the attributes of lower's, as kernel overlayfs shows upper's, and none that the directory it lies in gave.
+fn adopt_root(upper: &UpperDir, lower: &LowerDir) -> Result<()> {
+    let (root, stat) = (lower.open_path(&RelPath::root())?, lower.root_stat());
+    for (name, _) in carried_xattrs(upper.as_fd())? {
+        sys::remove_xattr(upper.as_fd(), &name)?;
     }
-    sys::set_mode(upper.as_fd(), lower.mode | 0o700)?;
-    sys::set_times(upper.as_fd(), Some(lower.atime), Some(lower.mtime))
+    let carried = root.xattrs()?;
+    copy_up::set_xattrs(upper.as_fd(), &carried, false)?;
+    if upper.is_privileged() {
+        sys::set_owner(upper.as_fd(), Some(stat.uid), Some(stat.gid))?;
+    }
+    sys::set_mode(upper.as_fd(), stat.mode | 0o700)?;
+    copy_up::set_xattrs(upper.as_fd(), &carried, true)?;
+    sys::set_times(upper.as_fd(), Some(stat.atime), Some(stat.mtime))
 }
 
 #[cfg(test)]
@@ -322,7 +357,7 @@ mod tests {
         let upper = UpperDir::open(&dir.path().join("upper"), &dir.path().join("work")).unwrap();
         let base = BaseStore::open(&dir.path().join("base")).unwrap();
         let view = View::new(ViewConfig { judge, upper, base, read_only: false }).unwrap();
-        let caller = Caller { uid: 0, gid: 0 };
+        let caller = Caller { uid: 0, gid: 0, umask: 0 };
         let file = view.create(ROOT, &Name::new("f").unwrap(), NewNode::File(0o600), caller).unwrap();
         let (send, done) = channel();
         let quiet = view.quiesce();

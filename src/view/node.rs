@@ -222,11 +222,19 @@ impl Node {
         }
     }
 
+    /// All names known here.
+    pub(super) fn names(&self) -> Vec<(Arc<Self>, Name)> {
+        self.state.lock().names.clone()
+    }
+
+    /// Whether this is the state of the lower object that the kernel was told last.
+    pub(super) fn was_told(&self, stat: &Stat) -> bool {
+        self.told.load(Ordering::Acquire) == state_number(stat)
+    }
+
     /// Notes the state of the lower object that the kernel is told; whether it was told another before.
     pub(super) fn tells(&self, stat: &Stat) -> bool {
-        let mut hasher = DefaultHasher::new();
-        (stat.size, stat.mtime, stat.ctime).hash(&mut hasher);
-        let now = hasher.finish().max(1);
+        let now = state_number(stat);
         let before = self.told.swap(now, Ordering::AcqRel);
         before != 0 && before != now
     }
@@ -239,6 +247,13 @@ impl Node {
     pub(super) fn entries_changed(&self) {
         self.version.fetch_add(1, Ordering::AcqRel);
     }
+}
+
+/// A state of a lower object as a number, not 0.
+fn state_number(stat: &Stat) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (stat.size, stat.mtime, stat.ctime).hash(&mut hasher);
+    hasher.finish().max(1)
 }
 
 /// Takes names out and returns the directories that they were in, once each name.

@@ -132,7 +132,7 @@ impl View {
     }
 
     /// The node of a directory by its path, if the kernel knows it and all above it.
-    fn walk_known(&self, path: Option<RelPath>) -> Option<Arc<Node>> {
+    pub(super) fn walk_known(&self, path: Option<RelPath>) -> Option<Arc<Node>> {
         let path = path?;
         let mut node = self.node(super::ROOT).ok()?;
         for component in path.components() {

@@ -110,10 +110,15 @@ impl View {
 
     /// A lower object with its verdict; `None` if it is hidden.
     pub(super) fn judged(&self, path: &RelPath, stat: &Stat) -> Option<(Stat, PathVerdict)> {
+        self.renew_names(stat);
         match self.judge.entry(path, stat) {
-            EntryVerdict::Shown(verdict) => Some((*stat, verdict)),
+            EntryVerdict::Shown(verdict) => {
+                self.turned(path, stat, false);
+                Some((*stat, verdict))
+            }
             EntryVerdict::Hidden(rule) => {
                 tracing::debug!(%path, rule = %rule.id, "hidden");
+                self.turned(path, stat, true);
                 None
             }
         }
@@ -163,6 +168,9 @@ impl View {
         if found.upper.is_none() && node.tells(&stat) && !self.watch.is_complete() {
             node.entries_changed();
             self.notices.push(Notice::Content(node.id));
+        }
+        if found.upper.is_none() {
+            self.linked.shows(node.id, &stat);
         }
         stat.ino = node.id;
         if stat.is_dir() {
@@ -271,12 +279,31 @@ impl View {
         sys::stat_at(self.own_dir(&parent)?.as_fd(), name.as_bytes())
     }
 
-    fn stat_lower(&self, node: &Arc<Node>) -> Result<Stat> {
-        let (parent, name) = node.first_name().ok_or(Errno::NOENT)?;
-        match self.dirs.get(parent.id, false) {
-            Some(dir) => sys::stat_at(dir.as_fd(), name.as_bytes()),
-            None => self.lower().stat(&node.path()?),
+    /// The host may have taken away the name that a lower file with several was last known by: then another one counts.
+    pub(super) fn stat_lower(&self, node: &Arc<Node>) -> Result<Stat> {
+        loop {
+            let (parent, name) = node.first_name().ok_or(Errno::NOENT)?;
+            let stat = match self.dirs.get(parent.id, false) {
+                Some(dir) => sys::stat_at(dir.as_fd(), name.as_bytes()),
+                None => self.lower().stat(&node.path()?),
+            };
+            let lost = match &stat {
+                Ok(stat) => Backing::lower(stat) != node.backing(),
+                Err(errno) => sys::is_absent(*errno),
+            };
+            if !lost || node.known_names() < 2 {
+                return stat;
+            }
+            self.table.drop_name(node, (parent.id, &name));
         }
+    }
+
+    /// The path of a node in lower, by a name that it still has there.
+    pub(super) fn lower_path(&self, node: &Arc<Node>) -> Result<RelPath> {
+        if node.known_names() > 1 {
+            self.stat_lower(node)?;
+        }
+        node.path()
     }
 
     pub(super) fn upper_stat(&self, path: &RelPath) -> Result<Stat> {

@@ -1,4 +1,5 @@
-//! Extended attributes. The agent sees and sets `user.*` of its own; the layers' marks do not exist for it, under any verb.
+//! Extended attributes. The agent sees and sets `user.*` of its own, and ACLs where both layers have them; the layers' marks do not exist
+//! for it, under any verb. What an ACL allows is the kernel's to decide, of merged as of any file system.
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -7,16 +8,16 @@ use rustix::fs::XattrFlags;
 
 use super::node::Node;
 use super::{NodeId, View};
-use crate::layer::is_private_xattr;
+use crate::layer::{is_carried_xattr, is_private_xattr};
 use crate::sys::{self, Errno, Result};
 
 impl View {
     /// The value of an attribute.
     ///
     /// # Errors
-    /// `ENODATA` where there is none; `EOPNOTSUPP` outside `user.*`.
+    /// `ENODATA` where there is none; `EOPNOTSUPP` outside `user.*` and the ACLs.
     pub fn getxattr(&self, id: NodeId, name: &[u8]) -> Result<Vec<u8>> {
-        check(name)?;
+        self.check(name)?;
         let _ns = self.ns.read();
         let node = self.node(id)?;
         let value = match node.gone() {
@@ -25,7 +26,7 @@ impl View {
                 None => None,
             },
             None if node.is_upper() => sys::get_xattr(self.upper_ref(&node)?.as_fd(), name)?,
-            None => self.lower().open_path(&node.path()?)?.xattr(name)?,
+            None => self.lower().open_path(&self.lower_path(&node)?)?.xattr(name)?,
         };
         value.ok_or(Errno::NODATA)
     }
@@ -43,20 +44,38 @@ impl View {
                 None => Vec::new(),
             },
             None if node.is_upper() => sys::list_xattrs(self.upper_ref(&node)?.as_fd())?,
-            None => self.lower().open_path(&node.path()?)?.xattrs()?.into_iter().map(|(n, _)| n).collect(),
+            None => self
+                .lower()
+                .open_path(&self.lower_path(&node)?)?
+                .xattrs()?
+                .into_iter()
+                .map(|(n, _)| n)
+                .collect(),
         };
-        let shown = names.into_iter().filter(|n| check(n).is_ok());
+        let shown = names.into_iter().filter(|n| self.check(n).is_ok());
         Ok(shown.flat_map(|n| n.into_iter().chain(std::iter::once(0))).collect())
     }
 
-    /// Sets an attribute; `flags` as in setxattr(2).
+    /// Sets an attribute; `flags` as in setxattr(2). An access ACL takes the setgid bit away with `clear_setgid`, as it must where who
+    /// sets it is not of the object's group.
     ///
     /// # Errors
-    /// `EOPNOTSUPP` outside `user.*`, `EPERM` for the layers' marks, `EROFS`; the errno of copy-up or of setxattr(2).
-    pub fn setxattr(&self, id: NodeId, name: &[u8], value: &[u8], flags: u32) -> Result<()> {
-        check_set(name)?;
+    /// `EOPNOTSUPP` outside `user.*` and the ACLs, `EPERM` for the layers' marks, `EROFS`; the errno of copy-up or of setxattr(2).
+    pub fn setxattr(
+        &self,
+        id: NodeId,
+        name: &[u8],
+        value: &[u8],
+        flags: u32,
+        clear_setgid: bool,
+    ) -> Result<()> {
+        self.check_set(name)?;
         let flags = XattrFlags::from_bits(flags).ok_or(Errno::INVAL)?;
-        self.with_upper_ref(id, |fd| sys::set_xattr(fd, name, value, flags))
+        self.with_upper_ref(id, |fd| {
+            sys::set_xattr(fd, name, value, flags)?;
+            let mode = sys::stat_fd(fd)?.mode;
+            if clear_setgid && mode & 0o2000 != 0 { sys::set_mode(fd, mode & !0o2000) } else { Ok(()) }
+        })
     }
 
     /// Removes an attribute.
@@ -64,7 +83,7 @@ impl View {
     /// # Errors
     /// `ENODATA`; otherwise as [`View::setxattr`].
     pub fn removexattr(&self, id: NodeId, name: &[u8]) -> Result<()> {
-        check_set(name)?;
+        self.check_set(name)?;
         self.with_upper_ref(id, |fd| sys::remove_xattr(fd, name))
     }
 
@@ -85,18 +104,19 @@ impl View {
     fn upper_ref(&self, node: &Arc<Node>) -> Result<std::os::fd::OwnedFd> {
         sys::open_path(self.upper.as_fd(), &node.path()?)
     }
-}
 
-fn check(name: &[u8]) -> Result<()> {
-    if is_private_xattr(name) {
-        return Err(Errno::NODATA);
+    fn check(&self, name: &[u8]) -> Result<()> {
+        if is_private_xattr(name) {
+            return Err(Errno::NODATA);
+        }
+        let known = name.starts_with(b"user.") || self.has_acls() && is_carried_xattr(name);
+        if known { Ok(()) } else { Err(Errno::OPNOTSUPP) }
     }
-    if name.starts_with(b"user.") { Ok(()) } else { Err(Errno::OPNOTSUPP) }
-}
 
-fn check_set(name: &[u8]) -> Result<()> {
-    if is_private_xattr(name) {
-        return Err(Errno::PERM);
+    fn check_set(&self, name: &[u8]) -> Result<()> {
+        if is_private_xattr(name) {
+            return Err(Errno::PERM);
+        }
+        self.check(name)
     }
-    check(name)
 }

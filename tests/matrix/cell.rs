@@ -20,7 +20,7 @@ use scrubfs::view::{Caller, Entry, NewNode, NodeId, ROOT, SetAttr, View, ViewCon
 
 use crate::{Kind, Since};
 
-const CALLER: Caller = Caller { uid: 0, gid: 0 };
+const CALLER: Caller = Caller { uid: 0, gid: 0, umask: 0 };
 
 /// Type, mode and content by path, without what a comparison of two trees at two places cannot keep.
 type Tree = BTreeMap<String, String>;

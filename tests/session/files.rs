@@ -53,6 +53,57 @@ pub fn questions(uid: u32) {
     assert!(other.is_empty() && expected.len() == got.len(), "{other:#?}\n{got}");
 }
 
+/// Every question of `acls.py`: of ACLs that lie in lower, are set, inherited, moved, and decide for the users that they name.
+pub fn acls(uid: u32) {
+    let world = World::new(uid);
+    let ask = script(&world, "acls.py", include_str!("acls.py"));
+    let (plain, lower) = (world.path("home/plain"), world.repo().join("q"));
+    for at in [&plain, &lower] {
+        python(&world, &ask, &["build", at.to_str().unwrap()]);
+    }
+    // What lies in the state directory gets nothing from there.
+    let output = world
+        .command("sh".as_ref())
+        .args(["-c", "mkdir -p \"$1\" && setfacl -m d:u:99:rwx \"$1\"", "sh"])
+        .arg(world.state())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let merged = mount_for_all(&world, uid).join("q");
+    let expected = python(&world, &ask, &["ask", plain.to_str().unwrap()]);
+    let got = python(&world, &ask, &["ask", merged.to_str().unwrap()]);
+    let other: Vec<_> = expected.lines().zip(got.lines()).filter(|(a, b)| a != b).collect();
+    assert!(expected.lines().count() > 100 && expected.contains("user:1234:rwx"), "{expected}");
+    assert!(other.is_empty() && expected.len() == got.len(), "{other:#?}");
+    assert!(world.scrubfs("unmount").status().unwrap().success());
+    // In a user namespace that knows all ids they are as outside; in one that knows the user's own alone they are not there, and the modes decide.
+    let set = "setfacl -m u:$(id -u):r sub/inner; getfacl -cpn sub/inner";
+    let said = text(&world.run_script(set));
+    let wanted = if uid == 0 { "user:0:r--" } else { "Operation not supported" };
+    assert!(said.contains(wanted), "{said}");
+}
+
+/// Where lower's file system has no ACLs, merged has none either.
+pub fn no_acls(uid: u32) {
+    if uid != 0 {
+        // Nothing depends on the user there, and mounting needs root.
+        return;
+    }
+    let world = World::new(uid);
+    let at = world.repo();
+    rustix::mount::mount("none", &at, "ramfs", rustix::mount::MountFlags::empty(), c"" as &CStr).unwrap();
+    fs::write(at.join("plain"), "plain\n").unwrap();
+    let merged = world.mount();
+    for dir in [&at, &merged] {
+        let output =
+            world.command("setfacl".as_ref()).args(["-m", "u:77:r"]).arg(dir.join("plain")).output().unwrap();
+        assert!(text(&output).contains("Operation not supported"), "{}", text(&output));
+        let script = "umask 027; cd \"$1\" && touch new && stat -c %a new";
+        let output = world.command("sh".as_ref()).args(["-c", script, "sh"]).arg(dir).output().unwrap();
+        assert!(text(&output).contains("\n640\n"), "{}", text(&output));
+    }
+}
+
 /// Requests that the daemon's log tells of.
 fn requests(world: &World) -> usize {
     let log = fs::read_to_string(world.state().join("sessions/repo/daemon.log")).unwrap();

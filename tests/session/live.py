@@ -115,6 +115,36 @@ def names():
     shows("another link", lambda: os.readlink(merged + "/l/ln") == "grows" if os.path.islink(merged + "/l/ln") else False)
     os.link(lower + "/l/same", lower + "/l/hard")
     shows("a link count", lambda: os.path.exists(merged + "/l/hard") and os.stat(merged + "/l/same").st_nlink == 2)
+    os.unlink(lower + "/l/hard")
+    shows("a smaller link count", lambda: os.stat(merged + "/l/same").st_nlink == 1)
+
+
+def hidden_links():
+    """A file that gets a hidden name is hidden under all its names, and shows again when that name is gone."""
+    os.makedirs(lower + "/far/deep")
+    put("far/deep/one", b"one"), put("far/two", b"two")
+    names = lambda: sorted(os.listdir(merged + "/far") + os.listdir(merged + "/far/deep"))
+    there = lambda: (os.path.lexists(merged + "/far/deep/one"), os.path.lexists(merged + "/far/two"), names())
+    assert there() == (True, True, ["deep", "one", "two"])
+    for step in range(2):
+        assert get(merged + "/far/deep/one") == b"one"
+        os.link(lower + "/far/deep/one", lower + "/l/.env")
+        shows("a file that got a hidden name", lambda: there() == (False, True, ["deep", "two"]))
+        if step:
+            os.rename(lower + "/l/.env", lower + "/l/plain-name")
+        else:
+            os.unlink(lower + "/l/.env")
+        shows("a file that lost its hidden name", lambda: there() == (True, True, ["deep", "one", "two"]) and get(merged + "/far/deep/one") == b"one")
+    shows("its links", lambda: os.stat(merged + "/far/deep/one").st_nlink == 2)
+    # A directory becomes a hidden one, with a file in it that has a name elsewhere.
+    os.makedirs(lower + "/l/keys")
+    shows("a directory", lambda: os.path.isdir(merged + "/l/keys") and os.listdir(merged + "/l/keys") == [])
+    os.link(lower + "/far/two", lower + "/l/keys/two")
+    shows("a link in a directory", lambda: os.stat(merged + "/far/two").st_nlink == 2)
+    os.rename(lower + "/l/keys", lower + "/l/.ssh")
+    shows("a directory that got a hidden name", lambda: there() == (True, False, ["deep", "one"]))
+    os.rename(lower + "/l/.ssh", lower + "/l/keys")
+    shows("a directory that lost it", lambda: there() == (True, True, ["deep", "one", "two"]))
 
 
 def written_beneath():
@@ -135,7 +165,7 @@ def main():
     branches()
     busy = subprocess.Popen(["sh", "-c", 'while :; do find "$1" -type f -exec cat {} + >/dev/null 2>&1; sleep 0.01; done', "sh", merged])
     try:
-        for step in (edits, names, written_beneath):
+        for step in (edits, names, hidden_links, written_beneath):
             step()
         for n in range(4):
             git("checkout", "-q", ("one", "two")[n % 2])

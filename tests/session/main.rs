@@ -21,6 +21,7 @@ mod home;
 mod leaks;
 mod live;
 mod mounts;
+mod robust;
 mod runs;
 mod volumes;
 mod world;
@@ -49,6 +50,13 @@ const TESTS: &[Test] = &[
     ("what_the_kernel_forgets_is_forgotten", files::what_the_kernel_forgets_is_forgotten),
     ("looked_through_ahead", files::looked_through_ahead),
     ("merged_answers_as_a_plain_directory", files::questions),
+    ("acls_as_in_a_plain_directory", files::acls),
+    ("no_acls_without_them_in_lower", files::no_acls),
+    ("few_descriptors", robust::few_descriptors),
+    ("no_space", robust::no_space),
+    ("very_many_entries", robust::very_many_entries),
+    ("very_long", robust::very_long),
+    ("lower_goes_away", robust::lower_goes_away),
     ("the_workspace_at_its_own_path", runs::the_workspace_at_its_own_path),
     ("the_exit_status", runs::the_exit_status),
     ("signals", runs::signals),

@@ -44,7 +44,8 @@ impl World {
         world
     }
 
-    fn own(&self, path: &Path) {
+    /// Gives a tree to the user.
+    pub fn own(&self, path: &Path) {
         std::os::unix::fs::lchown(path, Some(self.uid), Some(self.uid)).unwrap();
         if path.is_dir() {
             for entry in fs::read_dir(path).unwrap() {

@@ -5,8 +5,11 @@ use std::fs;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 
+use rustix::fs::XattrFlags;
+
 use super::lab::{Lab, chmod, open_gates, rel, tree};
 use crate::apply::{ApplyError, KeptReason, Options, Plan, Reason, Side, pending};
+use crate::layer::{ACL, DEFAULT_ACL};
 use crate::sys;
 
 fn lab() -> Lab {
@@ -283,4 +286,46 @@ fn closed_directories_and_files_get_their_modes() {
     lab.undo().unwrap();
     assert!(!lab.ws().join("closed").exists());
     chmod(&lab.up().join("closed"), 0o700);
+}
+
+#[test]
+fn an_acl_of_the_agent_enters_the_workspace_and_undo_takes_it_back() {
+    // Owner, user 1234, the owning group, mask, others (linux/posix_acl_xattr.h).
+    let acl = |named: u8| -> Vec<u8> {
+        let entries =
+            [(1, 6, u32::MAX), (2, named, 1234), (4, 4, u32::MAX), (0x10, 6, u32::MAX), (0x20, 4, u32::MAX)];
+        let bytes = entries.iter().flat_map(|&(tag, allowed, id): &(u8, u8, u32)| {
+            [tag, 0, allowed, 0].into_iter().chain(id.to_le_bytes())
+        });
+        2_u32.to_le_bytes().into_iter().chain(bytes).collect()
+    };
+    let of = |path: &std::path::Path, name: &[u8]| {
+        let file = fs::File::open(path).unwrap();
+        sys::get_xattr(file.as_fd(), name).unwrap()
+    };
+    let set = |path: &std::path::Path, name: &[u8], acl: &[u8]| {
+        let file = fs::File::open(path).unwrap();
+        sys::set_xattr(file.as_fd(), name, acl, XattrFlags::empty()).unwrap();
+    };
+    let lab = lab();
+    set(&lab.ws().join("edited"), ACL, &acl(6));
+    set(&lab.ws().join("dir"), DEFAULT_ACL, &acl(7));
+    // A copy-up takes the ACL along; then the agent changes one and sets others.
+    lab.agent_writes("edited", "new\n");
+    lab.agent_chmods("mode", 0o664);
+    set(&lab.up().join("edited"), ACL, &acl(6));
+    set(&lab.up().join("mode"), ACL, &acl(4));
+    lab.agent_writes("fresh/file", "new\n");
+    set(&lab.up().join("fresh"), DEFAULT_ACL, &acl(5));
+    assert_eq!(lab.left(), ["M edited", "A fresh", "A fresh/file", "M mode"]);
+    lab.apply();
+    let ws = lab.ws();
+    assert_eq!(of(&ws.join("edited"), ACL), Some(acl(6)));
+    assert_eq!(of(&ws.join("mode"), ACL), Some(acl(4)));
+    assert_eq!(of(&ws.join("fresh"), DEFAULT_ACL), Some(acl(5)));
+    assert_eq!(of(&ws.join("fresh/file"), ACL), None);
+    assert_eq!(lab.left(), Vec::<String>::new());
+    lab.undo().unwrap();
+    assert_eq!(of(&ws.join("mode"), ACL), None);
+    assert_eq!(of(&ws.join("edited"), ACL), Some(acl(6)));
 }

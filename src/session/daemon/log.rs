@@ -24,13 +24,15 @@ struct Inner {
     len: u64,
     max: u64,
     stderr: bool,
+    /// Lines that could not be written since the last one that was.
+    lost: u64,
 }
 
 impl BoundedLog {
     fn open(path: &Path, max: u64, stderr: bool) -> io::Result<Self> {
         let file = open(path)?;
         let len = file.metadata()?.len();
-        Ok(Self(Arc::new(Mutex::new(Inner { path: path.to_owned(), file, len, max, stderr }))))
+        Ok(Self(Arc::new(Mutex::new(Inner { path: path.to_owned(), file, len, max, stderr, lost: 0 }))))
     }
 }
 
@@ -50,15 +52,28 @@ impl Inner {
     }
 }
 
+impl Inner {
+    fn add(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.len >= self.max {
+            self.begin_anew()?;
+        }
+        if self.lost > 0 {
+            self.file.write_all(format!("{} lines could not be written\n", self.lost).as_bytes())?;
+            self.lost = 0;
+        }
+        self.len += line.len() as u64;
+        self.file.write_all(line)
+    }
+}
+
+/// Never fails: a daemon whose log has no space left goes on, and says later how much is missing.
 impl Write for &BoundedLog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.len >= inner.max {
-            inner.begin_anew()?;
+        if inner.add(bytes).is_err() {
+            inner.lost += 1;
         }
-        let written = inner.file.write(bytes)?;
-        inner.len += written as u64;
-        Ok(written)
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -127,5 +142,20 @@ mod tests {
         let log = BoundedLog::open(&path, 10, false).unwrap();
         (&log).write_all(b"x").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_log_without_space_loses_lines_and_says_so() {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("daemon.log");
+        let log = BoundedLog::open(&path, 1000, false).unwrap();
+        log.0.lock().unwrap().file = full;
+        for _ in 0..3 {
+            (&log).write_all(b"line\n").unwrap();
+        }
+        log.0.lock().unwrap().file = open(&path).unwrap();
+        (&log).write_all(b"line\n").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"3 lines could not be written\nline\n");
     }
 }

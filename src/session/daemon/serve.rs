@@ -78,10 +78,15 @@ impl Prepared {
                 "the base's log was damaged; those paths have no known base"
             );
         }
+        // A `run` of an ordinary user knows no ids but the own: to the kernel an ACL that names others would be damaged there.
+        let acls = order.kind == MountKind::Mount || upper.is_privileged();
         let config = ViewConfig { judge: Arc::clone(&judge), upper, base, read_only: order.read_only };
         let view = View::new(config).map_err(|errno| {
             SessionError::io("put together the layers in", session.dir())(io::Error::from(errno))
         })?;
+        if !acls {
+            view.without_acls();
+        }
         Ok(Self { session, order, view, judge, lock })
     }
 

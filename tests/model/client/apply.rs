@@ -53,7 +53,9 @@ impl Client {
             Op::SetXattr(path, number, value) => {
                 let id = self.find(path)?;
                 self.bears_xattrs(id)?;
-                self.view.setxattr(id, format!("user.t{number}").as_bytes(), value, 0).map(|()| Answer::Done)
+                self.view
+                    .setxattr(id, format!("user.t{number}").as_bytes(), value, 0, false)
+                    .map(|()| Answer::Done)
             }
             Op::RemoveXattr(path, number) => {
                 let id = self.find(path)?;

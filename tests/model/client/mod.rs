@@ -151,8 +151,11 @@ impl Client {
 
     fn make(&mut self, path: &str, new: NewNode<'_>) -> Outcome {
         let at = self.free_spot(path)?;
-        let caller =
-            Caller { uid: rustix::process::getuid().as_raw(), gid: rustix::process::getgid().as_raw() };
+        let caller = Caller {
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+            umask: 0,
+        };
         let entry = self.view.create(at.0, &name(&at.1), new, caller)?;
         self.entered(at, &entry);
         Ok(Answer::Done)
