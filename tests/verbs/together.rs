@@ -40,7 +40,7 @@ fn a_second_apply_waits_or_is_refused() {
         "{applied:?}"
     );
     assert_eq!(applied.iter().filter(|(_, n)| *n == 200).count(), 1, "{applied:?}");
-    assert_eq!(world.journals(), [PathBuf::new(); 0]);
+    assert!(world.journals().is_empty());
     assert!((0..200).all(|n| world.path(&format!("w/d{}/f{n}", n % 7)).exists()));
 
     // While another process holds the workspace.
