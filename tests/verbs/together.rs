@@ -95,7 +95,28 @@ fn as_many_as_are_kept_are_undone() {
     .assert_eq(&world.session(&["undo w", "apply w --keep 0", "undo w"]));
 }
 
-/// Ends an apply by SIGKILL between its renames, and damages its journals.
+/// Applies, and ends that by SIGKILL between two renames.
+fn stop_an_apply(world: &World) {
+    world.run(&["mount", "w", "--at", "m"]);
+    world.write("m/a", "agent's a\n");
+    world.write("m/b", "agent's b\n");
+    world.run(&["unmount", "w"]);
+    let mut traced = Command::new("strace");
+    let typed = world.command();
+    traced.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2"]);
+    traced
+        .args(["-e", "inject=renameat2:signal=SIGKILL:when=2"])
+        .arg(typed.get_program())
+        .args(["apply", "w"]);
+    traced.current_dir(world.path("")).env_clear();
+    for (name, value) in typed.get_envs() {
+        traced.env(name, value.unwrap_or_default());
+    }
+    assert!(!traced.output().unwrap().status.success());
+    assert_eq!(world.journals().len(), 2, "one in the session, one in the workspace");
+}
+
+/// The journals of an apply that was stopped are damaged.
 #[test]
 fn a_damaged_journal_is_told_and_nothing_is_lost() {
     let strace = Command::new("strace").arg("-V").stdout(Stdio::null()).status();
@@ -105,25 +126,7 @@ fn a_damaged_journal_is_told_and_nothing_is_lost() {
     }
     let Some(world) = World::new(&[("a", "a\n"), ("b", "b\n")]) else { return };
     world.run(&["unmount", "w"]);
-    let begin = || {
-        world.run(&["mount", "w", "--at", "m"]);
-        world.write("m/a", "agent's a\n");
-        world.write("m/b", "agent's b\n");
-        world.run(&["unmount", "w"]);
-        let mut traced = Command::new("strace");
-        let typed = world.command();
-        traced.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2"]);
-        traced
-            .args(["-e", "inject=renameat2:signal=SIGKILL:when=2"])
-            .arg(typed.get_program())
-            .args(["apply", "w"]);
-        traced.current_dir(world.path("")).env_clear();
-        for (name, value) in typed.get_envs() {
-            traced.env(name, value.unwrap_or_default());
-        }
-        assert!(!traced.output().unwrap().status.success());
-        assert_eq!(world.journals().len(), 2, "one in the session, one in the workspace");
-    };
+    let begin = || stop_an_apply(&world);
     let flip = |path: &PathBuf| {
         let mut bytes = std::fs::read(path).unwrap();
         let middle = bytes.len() / 3;
