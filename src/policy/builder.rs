@@ -93,7 +93,6 @@ impl PolicyBuilder {
             }
             rules.push((id, rule));
         }
-        let paths = PathRules::new(&rules);
         let mut options = Vec::new();
         for (position, (choice, pattern)) in (1..).zip(&self.options) {
             let id = registry.add(RuleInfo {
@@ -105,8 +104,13 @@ impl PolicyBuilder {
             });
             options.push((*choice, pattern.clone(), id));
         }
-        let options = Options::new(&options, &paths)?;
-        let content = detect::Detector::build(&self.texts, self.strict, &mut registry)?;
+        // Most of the time that a mount takes to begin goes here, so one half does not wait for the other.
+        let (paths, content) = std::thread::scope(|scope| {
+            let paths = scope.spawn(|| PathRules::new(&rules));
+            let content = detect::Detector::build(&self.texts, self.strict, &mut registry);
+            (paths.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), content)
+        });
+        let (options, content) = (Options::new(&options, &paths)?, content?);
         if let Some(id) = registry.unknown().next() {
             return Err(set.unknown_id(id));
         }
