@@ -23,7 +23,7 @@ pub(super) const INTERRUPTED: u8 = 130;
 ///   scrubfs apply -p                    (hunk by hunk, with the keys of git add -p)
 ///   scrubfs apply --dry-run
 ///   scrubfs apply shop src/ --allow exec-bit:bin/*
-///   scrubfs apply --allow bidi          (what is let through every time can stand in config.toml: [gates] allow = ["bidi"])
+///   scrubfs apply --allow bidi          (what is let through every time can stand in config.toml, as `allow` beneath `gates`)
 ///   scrubfs apply --plan plan.json --dry-run, later: scrubfs apply --plan plan.json
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
