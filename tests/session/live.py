@@ -171,6 +171,8 @@ def main():
             git("checkout", "-q", ("one", "two")[n % 2])
             expected = tree(lower + "/repo")
             shows("another branch", lambda: tree(merged + "/repo") == expected)
+            # What git status reads as well: it writes the index that it has read.
+            shows("git's own files", lambda: all(get(merged + own) == get(lower + own) for own in ("/repo/.git/HEAD", "/repo/.git/index")))
         status = subprocess.run(["git", "-C", merged + "/repo", "status", "--short"], stdout=subprocess.PIPE, check=True)
         assert status.stdout == b"", status.stdout
     finally:
