@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self as rfs, AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{self as rfs, AtFlags, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags};
 
 use crate::path::{Name, RelPath};
 
@@ -137,6 +137,15 @@ pub fn stat_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Stat> {
 pub fn stat_fd(fd: BorrowedFd<'_>) -> Result<Stat> {
     let look = || rfs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::BTIME);
     attr::settled(look).map(|s| Stat::from(&s))
+}
+
+/// Whether an open object is the root of a mount (`STATX_ATTR_MOUNT_ROOT`, statx(2), since Linux 5.8).
+///
+/// # Errors
+/// The errno of statx(2).
+pub fn is_mount_root(fd: BorrowedFd<'_>) -> Result<bool> {
+    let root = StatxAttributes::MOUNT_ROOT;
+    rfs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::empty()).map(|s| s.stx_attributes.contains(root))
 }
 
 /// Attributes of the object at `path` beneath `root`.

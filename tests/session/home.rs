@@ -83,6 +83,17 @@ pub fn credentials_that_appear_later(uid: u32) {
     }
 }
 
+/// The rules and open gates of the next session are the user's, also where there are none yet.
+pub fn a_configuration_that_is_not_there(uid: u32) {
+    let world = World::new(uid);
+    let config = world.path("home/.config/scrubfs");
+    fs::remove_dir(&config).unwrap();
+    let said = text(
+        &world.run_script("echo x > ~/.config/scrubfs/config.toml || mkdir ~/.config/scrubfs/new; echo end"),
+    );
+    assert!(said.contains("end\n") && fs::read_dir(&config).unwrap().next().is_none(), "{said}");
+}
+
 /// Everything in `work.py`.
 pub fn a_working_day(uid: u32) {
     let world = World::new(uid);

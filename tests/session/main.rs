@@ -66,6 +66,7 @@ const TESTS: &[Test] = &[
     ("several_workspaces", runs::several_workspaces),
     ("an_agent_keeps_its_own", home::an_agent_keeps_its_own),
     ("credentials_that_appear_later", home::credentials_that_appear_later),
+    ("a_configuration_that_is_not_there", home::a_configuration_that_is_not_there),
     ("a_working_day", home::a_working_day),
     ("entering", runs::entering),
     ("no_second_door", runs::no_second_door),

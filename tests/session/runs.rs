@@ -84,6 +84,13 @@ pub fn exposing(uid: u32) {
         expose("home/.ssh/known_hosts", "cat ~/.ssh/known_hosts; cat ~/.ssh/id_rsa; echo x > ~/.ssh/new");
     assert!(all.contains("host key") && !all.contains(CANARY), "{all}");
     assert!(!world.path("home/.ssh/new").exists());
+    // It stays so when what appeared later has been covered, too.
+    let all = expose(
+        "home/.ssh/known_hosts",
+        "echo x > ~/.git-credentials; for n in $(seq 500); do [ -s ~/.git-credentials ] || break; sleep 0.02; done; \
+         cat ~/.git-credentials ~/.ssh/known_hosts ~/.ssh/id_rsa",
+    );
+    assert!(all.contains("host key") && !all.contains("x\n") && !all.contains(CANARY), "{all}");
     let all = expose("home/.netrc", "cat ~/.netrc; cat ~/.ssh/id_rsa");
     assert_eq!(all.matches(CANARY).count(), 1, "{all}");
 }

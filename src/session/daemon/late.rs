@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
@@ -18,7 +18,7 @@ use crate::judge::Judge;
 use crate::layer::Watcher;
 use crate::session::control::send;
 use crate::session::record::AnyPath;
-use crate::session::run::Search;
+use crate::session::run::{Enter, Search};
 
 /// So long one wait lasts, in milliseconds; nothing hangs on it.
 const WAIT: i64 = 3_600_000;
@@ -53,11 +53,8 @@ struct Late<'a> {
 
 impl Late<'_> {
     fn go_on(&mut self) -> io::Result<()> {
-        // Places are known, then watched, then looked at, so that nothing comes unseen between. What was covered at the start is told
-        // once more: it may have been replaced since.
-        self.search.all();
-        self.watch(Path::new("/"));
-        let found = self.search.all();
+        // What was covered at the start is told once more: it may have been replaced since.
+        let found = self.look(|search, enter| search.all(enter));
         if !self.report(found) {
             return Ok(());
         }
@@ -65,14 +62,13 @@ impl Late<'_> {
             let mut found = Vec::new();
             for event in self.watcher.wait(WAIT)? {
                 if event.watch == -1 {
-                    found.extend(self.search.all());
-                    self.watch(Path::new("/"));
-                    found.extend(self.search.all());
+                    found.extend(self.look(|search, enter| search.all(enter)));
                 } else if event.names
                     && !event.name.is_empty()
                     && let Some(place) = self.watches.get(&event.watch).copied()
                 {
-                    found.extend(self.at_entry(place, OsStr::from_bytes(&event.name)));
+                    let name = OsStr::from_bytes(&event.name);
+                    found.extend(self.look(|search, enter| search.at_entry(place, name, enter)));
                 }
             }
             if !self.report(found) {
@@ -81,32 +77,19 @@ impl Late<'_> {
         }
     }
 
-    fn at_entry(&mut self, place: usize, name: &OsStr) -> Vec<PathBuf> {
-        let Some(dir) = self.search.places().nth(place) else { return Vec::new() };
-        let at = dir.join(name);
-        let mut found = self.search.at_entry(place, name);
-        if self.watch(&at) {
-            found.extend(self.search.at_entry(place, name));
-        }
-        found
-    }
-
-    /// Watches all places at and beneath a path; whether there are any.
-    fn watch(&mut self, beneath: &Path) -> bool {
-        let mut any = false;
-        for (number, place) in
-            self.search.places().enumerate().filter(|(_, place)| place.starts_with(beneath))
-        {
-            any = true;
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let watch =
-                rustix::fs::open(place, flags, Mode::empty()).and_then(|dir| self.watcher.add(dir.as_fd()));
-            match watch {
-                Ok(watch) => drop(self.watches.insert(watch, number)),
-                Err(errno) => tracing::debug!(%errno, "a directory of the home directory is not watched"),
+    /// Searches; each directory is watched before it is looked into, so that nothing comes unseen between.
+    fn look(&mut self, find: impl FnOnce(&mut Search<'_>, Enter<'_>) -> Vec<PathBuf>) -> Vec<PathBuf> {
+        let Self { search, watcher, watches, .. } = self;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        find(search, &mut |number, dir| {
+            let dir = rustix::fs::open(dir, flags, Mode::empty());
+            match dir.and_then(|dir| watcher.add(dir.as_fd())) {
+                Ok(watch) => drop(watches.insert(watch, number)),
+                Err(errno) => {
+                    tracing::warn!(%errno, "what appears in a directory of the home directory is not noticed")
+                }
             }
-        }
-        any
+        })
     }
 
     /// Whether somebody listens.

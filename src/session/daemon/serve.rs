@@ -98,7 +98,7 @@ impl Prepared {
     /// Existing credentials in the home directory that the order names.
     pub(super) fn credentials(&self) -> Vec<AnyPath> {
         let Some(AnyPath(home)) = &self.order.home else { return Vec::new() };
-        Search::new(home, self.judge.policy()).all().into_iter().map(AnyPath).collect()
+        Search::new(home, self.judge.policy()).all(&mut |_, _| {}).into_iter().map(AnyPath).collect()
     }
 
     fn options(&self) -> MountOptions {

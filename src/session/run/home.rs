@@ -78,6 +78,9 @@ struct Place {
     depth: usize,
 }
 
+/// Is told of each directory before the search looks into it: the number by which the search knows it, and its path.
+pub(in crate::session) type Enter<'a> = &'a mut dyn FnMut(usize, &Path);
+
 /// A search for credentials beneath a home directory, which remembers where it looked, so that it can go on when something appears.
 #[derive(Debug)]
 pub(in crate::session) struct Search<'a> {
@@ -95,25 +98,25 @@ impl<'a> Search<'a> {
     }
 
     /// Existing paths that hold credentials, absolute; none lies beneath another. Links are not resolved.
-    pub(in crate::session) fn all(&mut self) -> Vec<PathBuf> {
+    pub(in crate::session) fn all(&mut self, enter: Enter<'_>) -> Vec<PathBuf> {
         let at = (0..self.patterns.len()).map(|number| (number, 0)).collect();
         let mut found = BTreeSet::new();
-        self.walk(Place { dir: self.home.to_owned(), at, depth: ANY_DEPTH }, &mut found);
+        self.walk(Place { dir: self.home.to_owned(), at, depth: ANY_DEPTH }, &mut found, enter);
         self.outermost(found)
     }
 
-    /// The directories that the search looked into, in the order in which it came to know them.
-    pub(in crate::session) fn places(&self) -> impl Iterator<Item = &Path> {
-        self.places.iter().map(|place| place.dir.as_path())
-    }
-
-    /// What holds credentials at and beneath an entry of one of the [`Search::places`], by its number. It may add places.
-    pub(in crate::session) fn at_entry(&mut self, place: usize, name: &OsStr) -> Vec<PathBuf> {
+    /// What holds credentials at and beneath an entry of a directory that was looked into, by its number.
+    pub(in crate::session) fn at_entry(
+        &mut self,
+        place: usize,
+        name: &OsStr,
+        enter: Enter<'_>,
+    ) -> Vec<PathBuf> {
         let Some(place) = self.places.get(place).cloned() else { return Vec::new() };
         let mut found = BTreeSet::new();
         let path = place.dir.join(name);
         if path.symlink_metadata().is_ok() {
-            self.entry(&place, name, path, &mut found);
+            self.entry(&place, name, path, &mut found, enter);
         }
         self.outermost(found)
     }
@@ -128,21 +131,31 @@ impl<'a> Search<'a> {
         outermost
     }
 
-    fn walk(&mut self, place: Place, found: &mut BTreeSet<PathBuf>) {
-        let Ok(entries) = fs::read_dir(&place.dir) else { return };
-        if !self.places.iter().any(|known| known.dir == place.dir) {
+    fn walk(&mut self, place: Place, found: &mut BTreeSet<PathBuf>, enter: Enter<'_>) {
+        let known = self.places.iter().position(|known| known.dir == place.dir);
+        let number = known.unwrap_or_else(|| {
             self.places.push(place.clone());
-        }
+            self.places.len() - 1
+        });
+        enter(number, &place.dir);
+        let Ok(entries) = fs::read_dir(&place.dir) else { return };
         for (count, entry) in entries.flatten().enumerate() {
             if count >= ENTRIES {
                 found.insert(place.dir);
                 return;
             }
-            self.entry(&place, &entry.file_name(), entry.path(), found);
+            self.entry(&place, &entry.file_name(), entry.path(), found, enter);
         }
     }
 
-    fn entry(&mut self, place: &Place, name: &OsStr, path: PathBuf, found: &mut BTreeSet<PathBuf>) {
+    fn entry(
+        &mut self,
+        place: &Place,
+        name: &OsStr,
+        path: PathBuf,
+        found: &mut BTreeSet<PathBuf>,
+        enter: Enter<'_>,
+    ) {
         let folded = name.to_string_lossy().to_lowercase();
         let mut beneath: Vec<At> = Vec::new();
         let mut any = false;
@@ -176,7 +189,7 @@ impl<'a> Search<'a> {
         // A link to a directory may lead to the credentials as well.
         if !beneath.is_empty() && path.is_dir() {
             let depth = if any { place.depth.saturating_sub(1) } else { place.depth };
-            self.walk(Place { dir: path, at: beneath, depth }, found);
+            self.walk(Place { dir: path, at: beneath, depth }, found, enter);
         }
     }
 }
@@ -304,7 +317,7 @@ mod tests {
             fs::write(path, "x").unwrap();
         }
         let policy = Policy::builtin();
-        let found = Search::new(home, &policy).all();
+        let found = Search::new(home, &policy).all(&mut |_, _| {});
         let names: Vec<String> =
             found.iter().map(|p| p.strip_prefix(home).unwrap().display().to_string()).collect();
         for hidden in [
@@ -322,20 +335,22 @@ mod tests {
         }
         // What appears later is found from the entry on, in a directory that is new, too.
         let mut search = Search::new(home, &policy);
-        search.all();
-        let place =
-            |search: &Search<'_>, dir: &str| search.places().position(|p| p == home.join(dir)).unwrap();
-        let root = search.places().position(|p| p == home).unwrap();
-        assert!(search.at_entry(root, OsStr::new(".npmrc")).is_empty());
+        let mut entered = Vec::new();
+        search.all(&mut |number, dir| entered.push((number, dir.to_owned())));
+        let mut at = |dir: &Path, name: &str| {
+            let number = entered.iter().find(|(_, known)| known == dir).unwrap().0;
+            search
+                .at_entry(number, OsStr::new(name), &mut |number, dir| entered.push((number, dir.to_owned())))
+        };
+        let (config, gh) = (home.join(".config"), home.join(".config/gh"));
+        assert!(at(home, ".npmrc").is_empty());
         fs::write(home.join(".npmrc"), "x").unwrap();
         fs::create_dir_all(home.join(".config/gh")).unwrap();
-        assert_eq!(search.at_entry(root, OsStr::new(".npmrc")), [home.join(".npmrc")]);
-        let config = place(&search, ".config");
-        assert!(search.at_entry(config, OsStr::new("gh")).is_empty());
-        fs::write(home.join(".config/gh/hosts.yml"), "x").unwrap();
-        let gh = place(&search, ".config/gh");
-        assert_eq!(search.at_entry(gh, OsStr::new("hosts.yml")), [home.join(".config/gh/hosts.yml")]);
-        assert!(search.at_entry(root, OsStr::new("notes.txt")).is_empty());
+        assert_eq!(at(home, ".npmrc"), [home.join(".npmrc")]);
+        assert!(at(&config, "gh").is_empty());
+        fs::write(gh.join("hosts.yml"), "x").unwrap();
+        assert_eq!(at(&gh, "hosts.yml"), [gh.join("hosts.yml")]);
+        assert!(at(home, "notes.txt").is_empty());
 
         assert!(names.iter().any(|n| n == ".docker/config.json" || n == ".docker"), "{names:?}");
         for shown in

@@ -145,10 +145,11 @@ impl Blank {
             Err(errno) if sys::is_absent(errno) => return Ok(()),
             other => other?,
         };
-        let stat = sys::stat_fd(place.as_fd())?;
-        if stat.dev == sys::stat_fd(self.0.as_fd())?.dev {
+        // Something is mounted there: a cover, perhaps one that lets some entries stay.
+        if sys::is_mount_root(place.as_fd())? {
             return Ok(());
         }
+        let stat = sys::stat_fd(place.as_fd())?;
         attach(self.piece(stat.is_dir())?.as_fd(), place.as_fd())
     }
 }

@@ -7,6 +7,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::daemon::Order;
@@ -29,7 +30,7 @@ pub use agents::AgentChoice;
 pub use enter::enter;
 pub use error::RunError;
 pub(super) use error::cure;
-pub(super) use home::Search;
+pub(super) use home::{Enter, Search};
 
 use plan::{Cover, Plan, Target, doors, identity, other_sessions, other_ways, settle};
 
@@ -260,7 +261,12 @@ fn plan(
     let covered = outside.iter().filter(|c| !expose.iter().any(|e| c.starts_with(e))).count();
     covers.extend(outside.into_iter().map(empty));
     let mut covers = settle(covers, expose);
-    // These two are never exposed: the layers themselves, and the rules of the next session.
+    // These two are never exposed: the layers themselves, and the rules and open gates of the next session. Where there are none yet, the
+    // program is not to begin them; where the directory cannot be made, the program cannot make it either.
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(config.root());
+    if let Err(error) = made {
+        tracing::warn!(%error, "the configuration directory is not there, and not kept from the program");
+    }
     let real_config = fs::canonicalize(config.root()).ok();
     covers.extend(real_config.map(Cover::ReadOnly));
     covers.retain(|c| !c.at().starts_with(state.root()));

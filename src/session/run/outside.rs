@@ -149,14 +149,20 @@ struct Late<'a> {
 
 impl Late<'_> {
     fn cover(&mut self, mut found: Vec<PathBuf>) {
-        let (Some(process), Some(blank)) = (&self.process, &self.blank) else { return };
+        let (Some(process), Some(blank)) = (&self.process, &self.blank) else {
+            tracing::warn!("credentials that appear are not covered: the kernel has no handles of processes");
+            return;
+        };
         found.retain(|at| self.plan.covers_late(at));
         let each = || found.iter().map(|at| blank.cover(at)).fold(Ok(()), Result::and);
         match sys::in_namespaces_of(process.as_fd(), each) {
             Ok(()) => {}
             // It is ending.
             Err(Errno::SRCH) => return,
-            Err(errno) => tracing::warn!(%errno, "not every credential that appeared is covered"),
+            Err(errno) => {
+                tracing::warn!(%errno, "not every credential that appeared is covered");
+                return;
+            }
         }
         found.retain(|at| !self.plan.covers.iter().any(|cover| at.starts_with(cover.at())));
         self.covered.extend(found);
