@@ -58,16 +58,15 @@ pub(super) fn prewarm(root: &Path) -> io::Result<()> {
     let mut left = ENTRIES;
     let mut files: Vec<PathBuf> = Vec::new();
     let mut todo = VecDeque::from([root.to_owned()]);
-    while let Some(dir) = todo.pop_front() {
+    while left > 0
+        && let Some(dir) = todo.pop_front()
+    {
         let listing = match fs::read_dir(&dir) {
             Err(error) if is_gone(&error) => return Err(error),
             Err(_) => continue,
             Ok(listing) => listing,
         };
-        for entry in listing.flatten() {
-            if left == 0 {
-                break;
-            }
+        for entry in listing.flatten().take(left) {
             left -= 1;
             let meta = match entry.metadata() {
                 Err(error) if is_gone(&error) => return Err(error),
