@@ -13,11 +13,11 @@ use super::disk::{Area, Attrs, Disk, Fill, How, Spot};
 use super::error::{ApplyError, Context as _, Result};
 use super::execute::{Done, What, new_id};
 use super::plan::{Applied, Trim};
-use super::stage::mirror_xattrs;
+use super::stage::{copy_lower_dir, mirror_xattrs};
 use super::store::{self, make_dir, remove_tree};
 use super::trim::Trimmer;
 use super::wire;
-use crate::layer::{OPAQUE, ORIGIN, Origin, Stamp, is_whiteout};
+use crate::layer::{ORIGIN, Origin, Stamp, is_whiteout};
 use crate::path::{Name, RelPath};
 use crate::sys::{self, FileType, Stat};
 
@@ -268,14 +268,7 @@ impl<'a> Reviser<'a> {
         let (place, slot) = (Spot::upper(path), self.slot("dir")?);
         let lower = self.trimmer().shown(path)?.filter(Stat::is_dir);
         let Some(lower) = lower else { return Err(sys::Errno::NOTDIR).at("open", &place) };
-        remove_tree(self.disk, &slot)?;
-        self.disk.mkdir(&slot).at("make", &slot)?;
-        mirror_xattrs(self.disk, &Spot::lower(path), &slot)?;
-        let origin = Origin { stamp: Stamp::from(&lower), hash: None };
-        self.disk.set_xattr(&slot, ORIGIN, origin.encode().as_bytes()).at("mark", &slot)?;
-        self.disk.set_xattr(&slot, OPAQUE, b"y").at("mark", &slot)?;
-        let attrs = Attrs::of(&lower, lower.mode);
-        self.disk.set_attrs(&slot, &attrs).at("set the attributes of", &slot)?;
+        copy_lower_dir(self.disk, path, &lower, &slot, (true, &Attrs::of(&lower, lower.mode)))?;
         match stat_upper(self.disk, path)? {
             None => self.disk.rename(&slot, &place, How::NoReplace).at("move", &slot),
             Some(_) => {

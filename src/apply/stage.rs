@@ -6,9 +6,10 @@ use super::contents::{Bytes, Contents};
 use super::disk::{Area, Attrs, Disk, Fill, How, Spot};
 use super::error::{ApplyError, Context as _, Result, Side};
 use super::plan::{Action, Content, Object, Plan, Step, Xattrs};
-use crate::layer::{Stamp, is_carried_xattr, is_private_xattr};
+use super::store;
+use crate::layer::{OPAQUE, ORIGIN, Origin, Stamp, is_carried_xattr, is_private_xattr};
 use crate::path::RelPath;
-use crate::sys::{self, FileType};
+use crate::sys::{self, FileType, Stat};
 
 /// More staged objects than this are made durable by one sync of the file system instead of one for each.
 const SYNC_EACH: usize = 8;
@@ -230,6 +231,25 @@ pub(super) fn mirror_xattrs(disk: &dyn Disk, from: &Spot, to: &Spot) -> Result<(
         disk.set_xattr(to, &name, &value).at("set the attributes of", to)?;
     }
     Ok(())
+}
+
+/// Makes a directory at `to` that says what lower's at `path` says, and is marked as its copy; an opaque one lets nothing of it show.
+pub(super) fn copy_lower_dir(
+    disk: &dyn Disk,
+    path: &RelPath,
+    lower: &Stat,
+    to: &Spot,
+    (opaque, attrs): (bool, &Attrs),
+) -> Result<()> {
+    store::remove_tree(disk, to)?;
+    disk.mkdir(to).at("make", to)?;
+    mirror_xattrs(disk, &Spot::lower(path), to)?;
+    let origin = Origin { stamp: Stamp::from(lower), hash: None };
+    disk.set_xattr(to, ORIGIN, origin.encode().as_bytes()).at("mark", to)?;
+    if opaque {
+        disk.set_xattr(to, OPAQUE, b"y").at("mark", to)?;
+    }
+    disk.set_attrs(to, attrs).at("set the attributes of", to)
 }
 
 /// Copies one object, not a directory, to another file system; attributes are the caller's.

@@ -12,7 +12,7 @@ use super::execute::{Done, run};
 use super::journal::{Journal, Kind, MaybeStamp, Record, Story, read_closed};
 use super::plan::{Action, Applied, Object, Plan, Reason, Refusal, Step, Trim, Xattrs};
 use super::revert::revert;
-use super::stage::{move_object, new_slot, old_slot};
+use super::stage::{copy_lower_dir, move_object, new_slot, old_slot};
 use super::workspace::Workspace;
 use super::{revise, store};
 use crate::layer::{ORIGIN, Origin, Stamp};
@@ -294,16 +294,11 @@ impl Restorer<'_> {
                 None => {}
             }
             let Some(lower) = self.lower(&dir)?.filter(Stat::is_dir) else { return Ok(false) };
-            let at = Spot::upper(&dir);
-            let origin = Origin { stamp: Stamp::from(&lower), hash: None };
             // Complete before it is seen: an interruption leaves no directory with half of its attributes.
             let fresh = self.aside.at("parent").at("name", &self.aside)?;
-            store::remove_tree(self.disk, &fresh)?;
-            self.disk.mkdir(&fresh).at("make", &fresh)?;
-            self.disk.set_xattr(&fresh, ORIGIN, origin.encode().as_bytes()).at("mark", &fresh)?;
             let attrs = Attrs::of(&lower, lower.mode | 0o700);
-            self.disk.set_attrs(&fresh, &attrs).at("set the attributes of", &fresh)?;
-            move_object(self.disk, &fresh, &at)?;
+            copy_lower_dir(self.disk, &dir, &lower, &fresh, (false, &attrs))?;
+            move_object(self.disk, &fresh, &Spot::upper(&dir))?;
         }
         Ok(true)
     }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::PathBuf;
 
 use rustix::fs::XattrFlags;
 
@@ -223,6 +224,26 @@ fn names_of_one_file_stay_one_file() {
     lab.undo().unwrap();
     assert_eq!(ino("edited"), ino("other"));
     assert_eq!(tree(&lab.ws())["other"].1, b"old\n");
+}
+
+/// The directory goes with what is applied, and undo makes it anew.
+#[test]
+fn a_directory_on_the_way_has_lowers_attributes_after_undo() {
+    let lab = lab();
+    let note = |dir: PathBuf| {
+        let dir = fs::File::open(dir).unwrap();
+        sys::set_xattr(dir.as_fd(), b"user.note", b"the user's", XattrFlags::empty()).unwrap();
+    };
+    let listed = || lab.scan().listed().map(|c| c.path.to_string()).collect::<Vec<_>>();
+    note(lab.ws().join("dir"));
+    lab.agent_writes("dir/added", "x\n");
+    // As a copy-up does.
+    note(lab.up().join("dir"));
+    assert_eq!(listed(), ["dir/added"]);
+    lab.apply();
+    assert!(!lab.up().join("dir").exists());
+    lab.undo().unwrap();
+    assert_eq!(listed(), ["dir/added"]);
 }
 
 /// After the apply it stood for lower's directory; with nothing in it, it was then shown in merged and listed nowhere.
