@@ -10,6 +10,7 @@ use super::disk::{Area, Attrs, Disk, How, Spot};
 use super::error::{ApplyError, Context as _, Result};
 use super::journal::{Journal, Kind, Record, is_id, read_closed};
 use super::plan::Plan;
+use super::revise::Revision;
 use super::stage::{move_object, new_slot, old_slot};
 use super::trim::Trimmer;
 use crate::path::{Name, RelPath};
@@ -197,8 +198,7 @@ fn prune_those(disk: &dyn Disk, keep: usize, record: fn(&str) -> Result<Spot>) -
             those.push(id);
         }
     }
-    let ids = those;
-    for id in ids.iter().take(ids.len().saturating_sub(keep)) {
+    for id in those.iter().take(those.len().saturating_sub(keep)) {
         remove_tree(disk, &spot(id)?)?;
     }
     Ok(())
@@ -207,7 +207,7 @@ fn prune_those(disk: &dyn Disk, keep: usize, record: fn(&str) -> Result<Spot>) -
 /// Content without a base lingers this long: an edit of a hunk, say, that a saved plan still wants.
 pub(super) const LINGER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Deletes kept content that is no base any more, neither of upper nor of what can be undone.
+/// Deletes kept content that is no base any more, neither of upper nor of what can be undone; none while a record of that is unreadable.
 pub(super) fn collect(disk: &dyn Disk, site: &Site<'_>, linger: Duration) -> Result<()> {
     let failed = |source| ApplyError::Base { path: RelPath::root(), source };
     let mut unused = site.base.unused(linger).map_err(failed)?;
@@ -216,11 +216,14 @@ pub(super) fn collect(disk: &dyn Disk, site: &Site<'_>, linger: Duration) -> Res
     }
     let mut wanted = HashSet::new();
     for id in ids(disk)? {
-        if let Some(story) = read_closed(disk.roots(), &journal_spot(&id)?)? {
-            wanted.extend(story.begin.plan.trims.iter().filter_map(|t| t.base?.hash));
-        }
-        if let Some(revision) = super::revise::read(disk, &id)? {
-            wanted.extend(revision.hashes());
+        match (read_closed(disk.roots(), &journal_spot(&id)?)?, super::revise::read(disk, &id)?) {
+            // What cannot be read may want anything.
+            (None, None) => return Ok(()),
+            (story, revision) => {
+                let trims = story.iter().flat_map(|story| &story.begin.plan.trims);
+                wanted.extend(trims.filter_map(|t| t.base?.hash));
+                wanted.extend(revision.iter().flat_map(Revision::hashes));
+            }
         }
     }
     unused.retain(|hash| !wanted.contains(hash));

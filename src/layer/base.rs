@@ -143,7 +143,7 @@ impl BaseStore {
         if origin.is_some() {
             text.push_str(&line('+', path, origin));
         }
-        state.log.write_all(text.as_bytes())?;
+        append(&state.log, text.as_bytes())?;
         match origin {
             Some(origin) => state.known.insert(path.clone(), *origin),
             None => state.known.remove(path),
@@ -226,7 +226,7 @@ impl BaseStore {
     }
 }
 
-/// Adds a line. Half a line, where the file system is full, is taken back: the next one would run into it.
+/// Adds whole lines. Half a line, where the file system is full, is taken back: the next one would run into it.
 fn append(log: &File, line: &[u8]) -> io::Result<()> {
     match (&*log).write(line) {
         Ok(written) if written == line.len() => Ok(()),
