@@ -73,8 +73,11 @@ impl View {
         let flags = XattrFlags::from_bits(flags).ok_or(Errno::INVAL)?;
         self.with_upper_ref(id, |fd| {
             sys::set_xattr(fd, name, value, flags)?;
+            if !clear_setgid {
+                return Ok(());
+            }
             let mode = sys::stat_fd(fd)?.mode;
-            if clear_setgid && mode & 0o2000 != 0 { sys::set_mode(fd, mode & !0o2000) } else { Ok(()) }
+            if mode & 0o2000 != 0 { sys::set_mode(fd, mode & !0o2000) } else { Ok(()) }
         })
     }
 

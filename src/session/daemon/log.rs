@@ -50,9 +50,7 @@ impl Inner {
         }
         Ok(())
     }
-}
 
-impl Inner {
     fn add(&mut self, line: &[u8]) -> io::Result<()> {
         if self.len >= self.max {
             self.begin_anew()?;
