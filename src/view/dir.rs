@@ -176,6 +176,24 @@ impl View {
         Ok(items)
     }
 
+    /// All names that either layer has in a directory, hidden ones too: whoever must not miss one asks.
+    pub(super) fn names_in(&self, dir: &Arc<Node>) -> Result<HashSet<Name>> {
+        let path = dir.path()?;
+        let mut entries = Vec::new();
+        if dir.is_upper() {
+            entries.extend(sys::list_dir(sys::open_own_list(self.upper.as_fd(), &path)?.as_fd())?);
+        }
+        if dir.lower().is_some() {
+            match self.open_lower(dir, &path) {
+                Ok(list) => entries.extend(sys::list_dir(list.as_fd())?),
+                // The user may not list it, so merged has none of its names.
+                Err(errno) if sys::is_absent(errno) || errno == Errno::ACCESS => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        entries.iter().map(|e| Name::new(&e.name).map_err(|_| Errno::INVAL)).collect()
+    }
+
     /// All entries of a directory, sorted by position.
     fn merge(&self, node: &Arc<Node>) -> Result<Vec<Item>> {
         let path = node.path()?;

@@ -8,10 +8,11 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLockWriteGuard};
 
 use super::linked::Changed;
-use super::node::{Backing, ByNumber, Made, Node};
+use super::node::{Backing, ByNumber, Node};
+use super::resolve::Found;
 use super::{NodeId, Notice, Quiesced, ROOT, View};
 use crate::layer::{Event, LowerList, Watcher};
 use crate::path::Name;
@@ -22,6 +23,9 @@ const NAP: i64 = 500;
 
 /// How long a change of the layers waits for the kernel to be told of it. A notice waits for requests that are being served.
 const TELL: Duration = Duration::from_secs(10);
+
+/// What a name means now, if anything.
+type Meant = (Option<Found>, Arc<Node>, Name);
 
 /// The watches of one view.
 #[derive(Debug)]
@@ -158,6 +162,7 @@ impl View {
     fn host_changed(&self, events: &[Event]) {
         if events.iter().any(|e| e.watch == -1) {
             tracing::warn!("more changes on the host than inotify could queue: all caches are dropped");
+            let _ns = self.ns.read();
             self.drop_caches();
             return;
         }
@@ -226,13 +231,10 @@ impl View {
         self.files.drop_layer(true);
         self.dirs.drop_layer(false);
         self.dirs.drop_layer(true);
-        for node in self.table.all() {
-            if node.id != ROOT && !node.is_unlinked() {
-                self.place_again(&node);
-            }
-        }
-        drop(quiet);
+        self.place_all_again();
+        let ns = RwLockWriteGuard::downgrade(quiet.ns);
         self.drop_caches();
+        drop(ns);
         if !self.notices.settle(TELL) {
             tracing::warn!(
                 "the kernel was not told of all changes in time; it may show what was for a moment"
@@ -240,27 +242,71 @@ impl View {
         }
     }
 
-    /// Lets a node stand for what its name means now; one whose name means nothing keeps its old object until it is forgotten.
-    fn place_again(&self, node: &Arc<Node>) {
-        let Some((parent, name)) = node.first_name() else { return };
-        let Ok(Some(found)) = self.resolve(&parent, &name) else { return };
-        let Ok(stat) = found.stat().copied() else { return };
-        if stat.file_type() != node.kind {
-            return;
+    /// What a name means depends on the layers of the directories above it, so these come first.
+    fn place_all_again(&self) {
+        let (mut dirs, files): (Vec<_>, Vec<_>) = self.table.all().into_iter().partition(|n| n.is_dir());
+        dirs.sort_by_cached_key(|dir| dir.depth());
+        for node in dirs.iter().chain(&files) {
+            if node.id != ROOT && !node.is_unlinked() {
+                self.place_again(node);
+            }
         }
-        let upper = found.upper.is_some();
-        let backing = if upper { Backing::upper(&stat) } else { Backing::lower(&stat) };
-        let lower = found.lower.map(|(_, verdict)| verdict);
-        self.table.rebase(node, Made { backing, born: stat.btime, upper, lower });
     }
 
+    /// Lets a node stand for what its names mean now. If they mean several objects, the one that has the node's number counts, else
+    /// that of the newest name; the other names are not its own any more. Where none means anything, the node keeps its old object until
+    /// it is forgotten.
+    fn place_again(&self, node: &Arc<Node>) {
+        let mut means = Vec::new();
+        for (parent, name) in node.names() {
+            match self.resolve(&parent, &name) {
+                Ok(found) => means.push((found.filter(|f| f.is_a(node.kind)), parent, name)),
+                Err(errno) => tracing::debug!(%errno, node = node.id, "a name is not placed again"),
+            }
+        }
+        let made = |(found, _, _): &Meant| found.as_ref().and_then(|f| f.made().ok());
+        let is_own = |(found, parent, name): &&Meant| {
+            found.as_ref().is_some_and(|f| self.number(parent, name, f) == Ok(node.id))
+        };
+        let Some(chosen) = means.iter().find(is_own).and_then(made).or_else(|| means.iter().find_map(made))
+        else {
+            return;
+        };
+        self.table.rebase(node, chosen);
+        for meant in &means {
+            if made(meant).is_none_or(|m| m.backing != chosen.backing) {
+                self.table.drop_name(node, (meant.1.id, &meant.2));
+            }
+        }
+    }
+
+    /// Lets the kernel forget all names and contents. Call it under `ns`.
     pub(super) fn drop_caches(&self) {
         for node in self.table.all() {
             node.entries_changed();
-            if let Some((parent, name)) = node.first_name() {
+            for (parent, name) in node.names() {
                 self.notices.push(Notice::Entry(parent.id, name));
             }
             self.notices.push(Notice::Content(node.id));
+            self.drop_absences(&node);
+        }
+    }
+
+    /// The kernel may remember that a name means nothing; nobody here knows of which it does. All that mean something now are told.
+    fn drop_absences(&self, dir: &Arc<Node>) {
+        if !dir.is_dir() || dir.is_unlinked() {
+            return;
+        }
+        match self.names_in(dir) {
+            Ok(names) => names.into_iter().for_each(|name| self.notices.push(Notice::Entry(dir.id, name))),
+            Err(errno) if sys::is_absent(errno) => {}
+            Err(errno) => {
+                tracing::warn!(%errno, node = dir.id, "a directory is not listed; what appeared in it may not show")
+            }
         }
     }
 }
+
+#[cfg(test)]
+#[path = "live_tests.rs"]
+mod tests;

@@ -97,7 +97,7 @@ type Exclusive<'a> = RwLockWriteGuard<'a, ()>;
 /// Holds off every request that looks at or changes names, or writes content, while it lives.
 #[derive(Debug)]
 pub struct Quiesced<'a> {
-    _ns: Exclusive<'a>,
+    ns: Exclusive<'a>,
 }
 
 impl View {
@@ -186,7 +186,7 @@ impl View {
     /// Waits for running changes to end and holds off new ones while the result lives, for whoever edits the layers.
     #[must_use]
     pub fn quiesce(&self) -> Quiesced<'_> {
-        Quiesced { _ns: self.ns.write() }
+        Quiesced { ns: self.ns.write() }
     }
 
     /// The next notice for the kernel; waits for one. `None` when the view is closing.

@@ -151,6 +151,11 @@ impl Node {
         self.state.lock().names.first().cloned()
     }
 
+    /// How many directories are above it, by first names.
+    pub(super) fn depth(&self) -> usize {
+        std::iter::successors(self.first_name(), |(parent, _)| parent.first_name()).count()
+    }
+
     /// Whether `dir` is this node or above it.
     pub(super) fn is_beneath(&self, dir: NodeId) -> bool {
         let mut next = self.first_name();

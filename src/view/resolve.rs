@@ -12,7 +12,7 @@ use crate::judge::EntryVerdict;
 use crate::layer::{UpperDir, UpperEntry};
 use crate::path::{Name, RelPath};
 use crate::policy::PathVerdict;
-use crate::sys::{self, Errno, Result, Stat};
+use crate::sys::{self, Errno, FileType, Result, Stat};
 
 /// What was found at a name.
 #[derive(Debug, Clone, Copy)]
@@ -29,10 +29,14 @@ impl Found {
         self.upper.as_ref().or(self.lower.as_ref().map(|(stat, _)| stat)).ok_or(Errno::NOENT)
     }
 
-    fn made(&self) -> Result<Made> {
+    pub(super) fn made(&self) -> Result<Made> {
         let stat = self.stat()?;
         let backing = if self.upper.is_some() { Backing::upper(stat) } else { Backing::lower(stat) };
         Ok(Made { backing, born: stat.btime, upper: self.upper.is_some(), lower: self.lower.map(|(_, v)| v) })
+    }
+
+    pub(super) fn is_a(&self, kind: FileType) -> bool {
+        self.stat().is_ok_and(|s| s.file_type() == kind)
     }
 
     pub(super) fn backing(&self) -> Result<Backing> {

@@ -127,7 +127,7 @@ def agent(many):
     """Random changes through the mount. What a path cannot take is left alone."""
     dirs, files = objects()
     for _ in range(many):
-        how = random.randrange(19)
+        how = random.randrange(20)
         fresh = os.path.join(random.choice(dirs), "n%d" % next(fresh_names))
         old = random.choice(files) if files else fresh
         try:
@@ -163,6 +163,9 @@ def change(how, old, fresh, dirs, files):
         os.rename(random.choice(dirs[1:]), fresh)
     elif how == 18 and random.randrange(8) == 0:
         shutil.rmtree(random.choice(dirs[1:]))
+    elif how == 19:
+        os.link(old, fresh, follow_symlinks=False)
+        files.append(fresh)
 
 
 def calls_of(words):

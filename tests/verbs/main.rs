@@ -206,6 +206,8 @@ fn discards_are_seen_at_once_and_undone() {
     world.write("m/tmp1.o", "changed\n");
     std::fs::remove_file(world.path("m/gone")).unwrap();
     std::fs::remove_dir_all(world.path("m/dir")).unwrap();
+    // Asked for while it is not there, which the kernel remembers.
+    assert!(!world.path("m/dir").exists());
     discards_by_path(&world);
     // By hunk: the first stays, the second goes.
     let (code, said) = world.answer(&["discard", "w", "-p", "f"], "n\ny\n");

@@ -1,0 +1,144 @@
+//! Tests of what a view takes up when somebody else changed the layers.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::judge::Judge;
+use crate::layer::{BaseStore, LowerDir, UpperDir};
+use crate::path::Name;
+use crate::policy::Policy;
+use crate::view::{Entry, NodeId, Notice, ROOT, View, ViewConfig};
+
+struct Lab {
+    dir: tempfile::TempDir,
+    view: Arc<View>,
+}
+
+impl Lab {
+    fn new(make: impl FnOnce(&dyn Fn(&str) -> PathBuf)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |sub: &str| dir.path().join(sub);
+        for sub in ["lower", "upper", "work", "base"] {
+            fs::create_dir(at(sub)).unwrap();
+        }
+        make(&at);
+        let lower = Arc::new(LowerDir::open(&at("lower")).unwrap());
+        let judge = Arc::new(Judge::new(lower, Arc::new(Policy::builtin()), [0; 32], Vec::new()));
+        let upper = UpperDir::open(&at("upper"), &at("work")).unwrap();
+        let base = BaseStore::open(&at("base")).unwrap();
+        let view = View::new(ViewConfig { judge, upper, base, read_only: false }).unwrap();
+        Self { dir, view }
+    }
+
+    fn at(&self, sub: &str) -> PathBuf {
+        self.dir.path().join(sub)
+    }
+
+    fn walk(&self, path: &str) -> Option<Entry> {
+        let mut found = None;
+        let mut parent: NodeId = ROOT;
+        for name in path.split('/') {
+            found = self.view.lookup(parent, &Name::new(name).unwrap()).unwrap();
+            parent = found?.id;
+        }
+        found
+    }
+
+    fn read(&self, id: NodeId) -> Vec<u8> {
+        self.view.read(id, 0, 100).unwrap()
+    }
+
+    /// Changes the layers while the view is quiet, and has it take that up.
+    fn change(&self, change: impl FnOnce()) {
+        let quiet = self.view.quiesce();
+        change();
+        self.view.take_up(quiet);
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.view.close();
+    }
+}
+
+#[test]
+fn what_moved_down_with_all_directories_above_it_keeps_its_nodes() {
+    let lab = Lab::new(|at| {
+        fs::create_dir_all(at("lower/a/b/c/d/e")).unwrap();
+        fs::write(at("lower/a/b/c/d/e/f"), "old").unwrap();
+    });
+    let file = lab.walk("a/b/c/d/e/f").unwrap();
+    lab.view.write(file.id, 0, b"new", false).unwrap();
+    lab.change(|| {
+        fs::rename(lab.at("upper/a/b/c/d/e/f"), lab.at("lower/a/b/c/d/e/f")).unwrap();
+        fs::remove_dir_all(lab.at("upper/a")).unwrap();
+    });
+    assert_eq!(lab.read(file.id), b"new");
+    assert_eq!(lab.walk("a/b/c/d/e/f").unwrap().id, file.id);
+}
+
+#[test]
+fn names_of_one_lower_file_are_one_node_after_a_discard() {
+    let lab = Lab::new(|at| {
+        fs::create_dir(at("lower/d")).unwrap();
+        fs::write(at("lower/d/one"), "old").unwrap();
+        fs::hard_link(at("lower/d/one"), at("lower/two")).unwrap();
+    });
+    let [one, two] = ["d/one", "two"].map(|name| lab.walk(name).unwrap().id);
+    assert_eq!(one, two);
+    lab.view.write(one, 0, b"new", false).unwrap();
+    assert_eq!(lab.read(two), b"new");
+    lab.change(|| {
+        fs::remove_dir_all(lab.at("upper/d")).unwrap();
+        fs::remove_file(lab.at("upper/two")).unwrap();
+    });
+    let [one, two] = ["d/one", "two"].map(|name| lab.walk(name).unwrap().id);
+    assert_eq!(one, two);
+    assert_eq!(lab.read(one), b"old");
+    lab.view.write(two, 0, b"own", false).unwrap();
+    assert_eq!(lab.read(one), b"own");
+}
+
+#[test]
+fn a_name_that_became_another_file_is_not_the_old_nodes_any_more() {
+    let lab = Lab::new(|at| {
+        fs::write(at("lower/one"), "old").unwrap();
+        fs::hard_link(at("lower/one"), at("lower/two")).unwrap();
+    });
+    let [one, two] = ["one", "two"].map(|name| lab.walk(name).unwrap().id);
+    assert_eq!(one, two);
+    lab.change(|| {
+        fs::remove_file(lab.at("lower/two")).unwrap();
+        fs::write(lab.at("lower/two"), "another").unwrap();
+    });
+    let [first, second] = ["one", "two"].map(|name| lab.walk(name).unwrap().id);
+    assert_ne!(first, second);
+    assert_eq!((lab.read(first), lab.read(second)), (b"old".to_vec(), b"another".to_vec()));
+    assert_eq!(fs::metadata(lab.at("lower/one")).unwrap().ino(), first);
+}
+
+#[test]
+fn the_kernel_is_told_of_names_that_it_may_know_as_absent() {
+    let lab = Lab::new(|at| {
+        for sub in ["lower/gone", "lower/d/inner"] {
+            fs::create_dir_all(at(sub)).unwrap();
+        }
+    });
+    let inner = lab.walk("d").unwrap().id;
+    let name = |name: &str| Name::new(name).unwrap();
+    lab.view.rmdir(ROOT, &name("gone")).unwrap();
+    lab.view.rmdir(inner, &name("inner")).unwrap();
+    assert!(lab.walk("gone").is_none() && lab.walk("d/inner").is_none());
+    lab.change(|| {
+        for sub in ["upper/gone", "upper/d/inner"] {
+            fs::remove_file(lab.at(sub)).unwrap();
+        }
+    });
+    let told = lab.view.next_notices().unwrap();
+    for expected in [Notice::Entry(ROOT, name("gone")), Notice::Entry(inner, name("inner"))] {
+        assert!(told.contains(&expected), "{expected:?}");
+    }
+}
