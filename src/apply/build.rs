@@ -153,14 +153,16 @@ impl Builder<'_> {
         let is_file = change.new.as_ref().is_some_and(|n| n.file_type() == FileType::File);
         let attrs_alone =
             take.is_attrs_alone() && change.kind == ChangeKind::Modified && change.conflict.is_none();
+        // A file's other names, in lower or outside, are not this change's: it becomes a file of its own, as one with new content does.
+        let in_place = !change.old.as_ref().is_some_and(|o| o.stat.is_file() && o.stat.nlink > 1);
         if *take != Take::Whole && (!is_file || change.kind == ChangeKind::Mode) {
             return Ok(Some(Reason::NotInParts));
         }
         let Some(new) = &change.new else { return Ok(self.remove(change)) };
-        if attrs_alone {
+        if attrs_alone && in_place {
             return Ok(self.set_attrs(change, new));
         }
-        let content = if is_file && change.kind != ChangeKind::Mode {
+        let content = if is_file && (change.kind != ChangeKind::Mode || !in_place) {
             match self.contents.decide(change, self.options.conflicts, take)? {
                 Decision::Refuse(reason) => return Ok(Some(reason)),
                 Decision::Take(content, remarks) => {
@@ -174,7 +176,7 @@ impl Builder<'_> {
         } else {
             Content::Upper
         };
-        if change.kind == ChangeKind::Mode {
+        if change.kind == ChangeKind::Mode && in_place {
             return Ok(self.set_attrs(change, new));
         }
         self.put(change, new, content, take)
@@ -210,6 +212,10 @@ impl Builder<'_> {
             (attrs.uid, attrs.gid) = (old.stat.uid, old.stat.gid);
         }
         let was = Attrs::of(&old.stat, old.mode);
+        if change.kind != ChangeKind::Mode {
+            // The content stays, and so does its time.
+            attrs.mtime = was.mtime;
+        }
         let opens =
             old.file_type() == FileType::Dir && attrs.mode & 0o300 == 0o300 && was.mode & 0o300 != 0o300;
         let xattrs = if change.attrs.xattrs { Xattrs::Upper } else { Xattrs::Keep };
@@ -377,7 +383,11 @@ fn put_attrs(change: &Change, new: &Side, take: &Take) -> Attrs {
         Some(old) if !take.attrs() => Attrs::of(&old.stat, old.mode),
         Some(_) | None => Attrs::of(&new.stat, new.mode),
     };
-    Attrs { mtime: attrs.mtime.filter(|_| *take == Take::Whole), ..attrs }
+    let mtime = match &change.old {
+        Some(old) if take.is_attrs_alone() => Attrs::of(&old.stat, old.mode).mtime,
+        Some(_) | None => attrs.mtime.filter(|_| *take == Take::Whole),
+    };
+    Attrs { mtime, ..attrs }
 }
 
 /// Whether two names of one upper file get the same bytes: masks of one lower file turned back are the same under each name.
@@ -394,7 +404,7 @@ fn same_bytes(a: &Content, b: &Content) -> bool {
     }
 }
 
-/// Notes files whose other names keep the old content: a file is replaced, never written through, as with `git checkout`.
+/// Notes files whose other names stay as they are: a file is replaced, never written through, as with `git checkout`.
 fn note_broken_links(plan: &mut Plan, changes: &ChangeSet) {
     let mut replaced: HashMap<(u64, u64), u32> = HashMap::new();
     for step in &plan.steps {
@@ -409,8 +419,8 @@ fn note_broken_links(plan: &mut Plan, changes: &ChangeSet) {
         .map(|s| &s.path)
         .collect();
     let mut notes = Vec::new();
-    for change in changes.changes.iter().filter(|c| c.kind == ChangeKind::Modified && puts.contains(&c.path))
-    {
+    let stays_a_file = |c: &&Change| matches!(c.kind, ChangeKind::Modified | ChangeKind::Mode);
+    for change in changes.changes.iter().filter(stays_a_file).filter(|c| puts.contains(&c.path)) {
         let Some(old) = &change.old else { continue };
         let named = replaced.get(&(old.stat.dev, old.stat.ino)).copied().unwrap_or(0);
         if old.stat.is_file() && old.stat.nlink > named {

@@ -18,7 +18,7 @@
 //!
 //! # Hard links
 //! A file is replaced, never written through, as with `git checkout`: that keeps files shared with a package store or a backup
-//! safe. Names that are one file in upper become one file in lower; other names of the old file keep the old content,
+//! safe. Names that are one file in upper become one file in lower; other names of the old file stay as they are,
 //! and the plan notes it.
 
 use std::path::Path;

@@ -384,8 +384,8 @@ pub enum Remark {
         /// What opens it.
         by: String,
     },
-    /// The file has further names that keep the old content, as with `git checkout`.
-    #[error("the file has other hard-linked names, which keep the old content")]
+    /// The file has further names that stay the old file, as with `git checkout`.
+    #[error("the file has other hard-linked names, which stay as they are")]
     LinkBroken,
 }
 

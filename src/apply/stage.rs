@@ -141,7 +141,9 @@ impl Stager<'_> {
             let attrs = Attrs { mode: attrs.mode | 0o700, ..*attrs };
             return self.disk.set_attrs(slot, &attrs).at("set the attributes of", slot);
         }
-        match self.disk.link(&from, slot) {
+        let linked =
+            if self.may_share(&from, attrs)? { self.disk.link(&from, slot) } else { Err(sys::Errno::MLINK) };
+        match linked {
             Ok(()) => return self.disk.set_attrs(slot, attrs).at("set the attributes of", slot),
             Err(sys::Errno::XDEV | sys::Errno::PERM | sys::Errno::MLINK) => {}
             Err(errno) => return Err(errno).at("link", slot),
@@ -151,6 +153,16 @@ impl Stager<'_> {
             self.copy_xattrs(&from, slot, true)?;
         }
         self.disk.set_attrs(slot, attrs).at("set the attributes of", slot)
+    }
+
+    /// Whether the object in the store may be the restored one itself: another name of it, if it has any, must not get other
+    /// attributes by that.
+    fn may_share(&self, saved: &Spot, attrs: &Attrs) -> Result<bool> {
+        let stat = self.disk.roots().stat(saved).at("look at", saved)?;
+        Ok(stat.is_some_and(|stat| {
+            let now = Attrs::of(&stat, stat.mode);
+            stat.nlink < 2 || Attrs { mtime: attrs.mtime, ..now } == *attrs
+        }))
     }
 
     /// An object in the undo store.

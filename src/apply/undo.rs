@@ -165,7 +165,9 @@ impl Reverser<'_> {
         for slot in [new_slot, old_slot] {
             let saved = slot(&self.store, at)?;
             let Some(stat) = self.disk.roots().stat(&saved).at("look at", &saved)? else { continue };
-            if stat.file_type() != before.file_type() {
+            // A file that had another name may have been edited by that one.
+            let edited = stat.is_file() && (stat.size, stat.mtime) != (before.size, before.mtime);
+            if stat.file_type() != before.file_type() || edited {
                 continue;
             }
             let mut attrs = Attrs::of(&stat, before.mode);

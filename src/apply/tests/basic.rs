@@ -208,24 +208,6 @@ fn a_directory_swapped_for_a_link_leads_nowhere() {
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }
 
-#[test]
-fn names_of_one_file_stay_one_file() {
-    let lab = lab();
-    fs::hard_link(lab.ws().join("edited"), lab.ws().join("other")).unwrap();
-    lab.copy_up("edited");
-    fs::hard_link(lab.up().join("edited"), lab.up().join("other")).unwrap();
-    lab.base.record(&rel("other"), &lab.base.get(&rel("edited")).unwrap()).unwrap();
-    fs::write(lab.up().join("edited"), "both\n").unwrap();
-    let done = lab.apply();
-    let ino = |name: &str| fs::metadata(lab.ws().join(name)).unwrap().ino();
-    assert_eq!(ino("edited"), ino("other"));
-    assert_eq!(tree(&lab.ws())["other"].1, b"both\n");
-    assert!(done.notes.is_empty(), "{:?}", done.notes);
-    lab.undo().unwrap();
-    assert_eq!(ino("edited"), ino("other"));
-    assert_eq!(tree(&lab.ws())["other"].1, b"old\n");
-}
-
 /// The directory goes with what is applied, and undo makes it anew.
 #[test]
 fn a_directory_on_the_way_has_lowers_attributes_after_undo() {

@@ -4,6 +4,7 @@ mod basic;
 mod crash;
 mod faulty;
 pub(crate) mod lab;
+mod links;
 mod parts;
 mod revision_faults;
 mod revisions;
