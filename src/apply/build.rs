@@ -15,7 +15,7 @@ use super::plan::{Remark, Step, Trim, Xattrs};
 use super::select::{Options, Selection, close};
 use super::wire::path_text;
 use super::{Site, disk::Spot};
-use crate::change::{Change, ChangeKind, ChangeSet, Conflict, Flag, Side};
+use crate::change::{Change, ChangeKind, ChangeSet, Conflict, Flag, Raised, Side};
 use crate::judge::STAGING_PREFIX;
 use crate::layer::Stamp;
 use crate::path::RelPath;
@@ -42,6 +42,8 @@ pub fn plan(site: &Site<'_>, changes: &ChangeSet, options: &Options) -> Result<P
         selection,
         parts,
         plan: Plan::new((root.dev, root.ino), options.clone()),
+        changes,
+        restored: Vec::new(),
         staying: HashSet::new(),
         new_dirs: HashSet::new(),
         first_of: HashMap::new(),
@@ -66,7 +68,10 @@ pub fn plan(site: &Site<'_>, changes: &ChangeSet, options: &Options) -> Result<P
     for dir in going.into_iter().rev() {
         builder.take(dir)?;
     }
-    Ok(builder.finish(changes))
+    if let Some(pattern) = builder.selection.idle_restore(options, &builder.restored) {
+        return Err(ApplyError::NothingToRestore { pattern: pattern.to_string() });
+    }
+    Ok(builder.finish())
 }
 
 struct Builder<'a> {
@@ -76,6 +81,9 @@ struct Builder<'a> {
     selection: Selection,
     parts: BTreeMap<RelPath, Part>,
     plan: Plan,
+    changes: &'a ChangeSet,
+    /// Where masks of other files became secrets, or something else stands against the change.
+    restored: Vec<RelPath>,
     /// Directories of lower in which something stays that merged does not show.
     staying: HashSet<RelPath>,
     /// Directories that the plan makes.
@@ -111,6 +119,7 @@ impl Builder<'_> {
         }
         let closed = self.closed_gates(change);
         if !closed.is_empty() {
+            self.restored.push(change.path.clone());
             self.plan.gated.push(Gated { path: change.path.clone(), flags: closed });
             self.stays(change);
             return Ok(());
@@ -130,7 +139,7 @@ impl Builder<'_> {
     fn closed_gates(&mut self, change: &Change) -> Vec<GateFlag> {
         let mut closed = Vec::new();
         for raised in change.gates() {
-            if self.is_open(change, raised.flag) {
+            if self.is_open(change, raised) {
                 continue;
             }
             match self.selection.configured(change, raised.flag) {
@@ -144,8 +153,9 @@ impl Builder<'_> {
         closed
     }
 
-    fn is_open(&self, change: &Change, flag: Flag) -> bool {
-        self.selection.is_open(change, flag) || self.parts.get(&change.path).is_some_and(|p| p.allows(flag))
+    fn is_open(&self, change: &Change, raised: &Raised) -> bool {
+        self.selection.is_open(change, raised)
+            || self.parts.get(&change.path).is_some_and(|p| p.allows(raised.flag))
     }
 
     /// Adds a change's steps, or says why it cannot be applied.
@@ -163,9 +173,17 @@ impl Builder<'_> {
             return Ok(self.set_attrs(change, new));
         }
         let content = if is_file && (change.kind != ChangeKind::Mode || !in_place) {
-            match self.contents.decide(change, self.options.conflicts, take)? {
-                Decision::Refuse(reason) => return Ok(Some(reason)),
+            let restore = self.selection.restores(change).then_some(self.changes);
+            let decision = self.contents.decide(change, self.options.conflicts, take, restore)?;
+            match decision {
+                Decision::Refuse(reason) => {
+                    self.restored.push(change.path.clone());
+                    return Ok(Some(reason));
+                }
                 Decision::Take(content, remarks) => {
+                    if matches!(content, Content::Foreign { .. }) {
+                        self.restored.push(change.path.clone());
+                    }
                     let note = |what| Note { path: change.path.clone(), what };
                     self.plan.notes.extend(remarks.into_iter().map(note));
                     content
@@ -351,7 +369,7 @@ impl Builder<'_> {
         });
     }
 
-    fn finish(mut self, changes: &ChangeSet) -> Plan {
+    fn finish(mut self) -> Plan {
         self.opening.sort_by(|a, b| a.path.cmp(&b.path));
         // Deepest first; files before the directories that hold them.
         self.removals.sort_by(|a, b| b.path.cmp(&a.path));
@@ -371,7 +389,7 @@ impl Builder<'_> {
         plan.applied.sort_by(|a, b| a.path.cmp(&b.path));
         plan.kept.sort_by(|a, b| (&a.path, a.reason).cmp(&(&b.path, b.reason)));
         plan.conflicts.sort_by(|a, b| a.path.cmp(&b.path));
-        note_broken_links(plan, changes);
+        note_broken_links(plan, self.changes);
         self.plan
     }
 }
@@ -398,8 +416,16 @@ fn same_bytes(a: &Content, b: &Content) -> bool {
             (a.stamp.dev, a.stamp.ino) == (b.stamp.dev, b.stamp.ino)
         }
         (
-            Content::Upper | Content::Restored(_) | Content::Merged { .. } | Content::Part { .. },
-            Content::Upper | Content::Restored(_) | Content::Merged { .. } | Content::Part { .. },
+            Content::Upper
+            | Content::Restored(_)
+            | Content::Merged { .. }
+            | Content::Part { .. }
+            | Content::Foreign { .. },
+            Content::Upper
+            | Content::Restored(_)
+            | Content::Merged { .. }
+            | Content::Part { .. }
+            | Content::Foreign { .. },
         ) => false,
     }
 }

@@ -8,15 +8,16 @@ use std::os::fd::AsFd as _;
 use rustix::fs::OFlags;
 
 use super::error::{ApplyError, Result};
+use super::foreign;
 use super::merge::{Merged, merge};
 use super::part::Take;
 use super::plan::{Content, Old, Reason, Remark, Source};
 use super::select::ConflictMode;
-use crate::change::{Change, ChangeKind, Conflict, Flag, Side, TextDiff};
+use crate::change::{Change, ChangeKind, ChangeSet, Conflict, Flag, Side, TextDiff};
 use crate::judge::{EntryVerdict, Judge, Undecided, Whole};
 use crate::layer::{BaseStore, Stamp, UpperDir};
 use crate::path::RelPath;
-use crate::policy::{Restored, restore};
+use crate::policy::{Restored, WHOLE_MAX, find_masks, restore};
 use crate::sys::{self, Errno, FileType};
 
 /// Larger files are neither merged nor searched for masks to turn back, in bytes.
@@ -86,8 +87,16 @@ type Made<T> = std::result::Result<T, Failure>;
 
 impl Contents<'_> {
     /// Decides where the bytes of a change come from, and tries whether they can be made.
-    pub(super) fn decide(&self, change: &Change, mode: ConflictMode, take: &Take) -> Result<Decision> {
-        match self.try_decide(change, mode, take) {
+    /// With `restore`, the session's changes, masks of other files are turned back too.
+    pub(super) fn decide(
+        &self,
+        change: &Change,
+        mode: ConflictMode,
+        take: &Take,
+        restore: Option<&ChangeSet>,
+    ) -> Result<Decision> {
+        let decided = self.try_decide(change, mode, take);
+        match decided.and_then(|decided| self.with_foreign(&change.path, decided, restore)) {
             Ok((content, remarks)) => Ok(Decision::Take(content, remarks)),
             Err(Failure::Refused(reason)) => Ok(Decision::Refuse(reason)),
             Err(Failure::Failed(error)) => Err(error),
@@ -105,6 +114,35 @@ impl Contents<'_> {
         };
         let (_, remarks) = self.make(&change.path, &content)?;
         Ok((content, remarks))
+    }
+
+    /// Adds the turning back of masks of other files, if there are any.
+    fn with_foreign(
+        &self,
+        path: &RelPath,
+        (content, mut remarks): (Content, Vec<Remark>),
+        restore: Option<&ChangeSet>,
+    ) -> Made<(Content, Vec<Remark>)> {
+        let Some(changes) = restore else { return Ok((content, remarks)) };
+        let text = self.in_memory(path, &content)?;
+        if find_masks(&text).is_empty() {
+            return Ok((content, remarks));
+        }
+        let (of, wholes): (Vec<_>, Vec<_>) = foreign::origins(self.judge, &text).into_iter().unzip();
+        let turned = foreign::turn(&text, &wholes);
+        foreign::expect_safe(self.judge, path, &turned, &of, Some(changes))?;
+        let from = of.iter().map(|source| super::wire::path_text(&source.from)).collect();
+        remarks.push(Remark::RestoredSecrets { count: turned.places.len(), from });
+        Ok((Content::Foreign { of, then: Box::new(content) }, remarks))
+    }
+
+    /// The bytes of a step, which masks of other files are looked for in.
+    fn in_memory(&self, path: &RelPath, content: &Content) -> Made<Vec<u8>> {
+        let text = match self.make(path, content)?.0 {
+            Bytes::File(_) => self.read_upper(path)?,
+            Bytes::Memory(bytes) => bytes,
+        };
+        if text.len() as u64 > WHOLE_MAX { Err(Reason::TooLarge.into()) } else { Ok(text) }
     }
 
     /// Where the bytes come from if all of a change is taken.
@@ -145,6 +183,13 @@ impl Contents<'_> {
             Content::Restored(_) | Content::Merged { .. } => {
                 self.complete(path, content, self.read_upper(path)?)
             }
+            Content::Foreign { of, then } => {
+                let text = self.in_memory(path, then)?;
+                let wholes = of.iter().map(|source| self.original(source)).collect::<Made<Vec<_>>>()?;
+                let turned = foreign::turn(&text, &wholes);
+                foreign::expect_safe(self.judge, path, &turned, of, None)?;
+                Ok((Bytes::Memory(turned.bytes), Vec::new()))
+            }
         }
     }
 
@@ -152,7 +197,7 @@ impl Contents<'_> {
     fn complete(&self, path: &RelPath, content: &Content, theirs: Vec<u8>) -> Made<(Bytes, Vec<Remark>)> {
         let (of, merge) = match content {
             Content::Upper => return Ok((Bytes::Memory(theirs), Vec::new())),
-            Content::Part { .. } => return Err(Reason::NotInParts.into()),
+            Content::Part { .. } | Content::Foreign { .. } => return Err(Reason::NotInParts.into()),
             Content::Restored(of) => (of, None),
             Content::Merged { of, base, markers } => (of, Some((base.as_deref(), *markers))),
         };

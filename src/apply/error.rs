@@ -183,6 +183,12 @@ pub enum ApplyError {
         /// As given.
         pattern: String,
     },
+    /// Masks were to be turned back where no taken change has one of another file.
+    #[error("no change that would be applied at {pattern} holds the mask of another file's secret")]
+    NothingToRestore {
+        /// As given.
+        pattern: String,
+    },
     /// A part was to be dropped of a change that has none.
     #[error("{path} can only be dropped whole")]
     NotInParts {

@@ -287,6 +287,7 @@ fn sources(content: &Content) -> Vec<&Source> {
             }
             all
         }
+        Content::Foreign { of, then } => sources(then).into_iter().chain(of).collect(),
     }
 }
 

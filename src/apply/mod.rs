@@ -11,6 +11,8 @@
 //!   opened beneath its root, and no symbolic link is followed.
 //! - A masked value goes back under its mask, or the change is refused. Original bytes go to lower's own file system and the undo
 //!   store, never to a plan, a journal, a log or an error.
+//! - A mask that was copied into another file stays a mask, unless the user names the path to restore; then only where merged
+//!   masks the value again.
 //!
 //! # What it refuses
 //! Plans with conflicts or closed gates, plans that no longer fit either side, a workspace that is not the session's, a second
@@ -33,6 +35,7 @@ mod discard;
 mod disk;
 mod error;
 mod execute;
+mod foreign;
 mod journal;
 mod merge;
 mod part;

@@ -150,6 +150,13 @@ pub enum Content {
         /// What becomes of it, as of a whole file.
         then: Box<Content>,
     },
+    /// What else the file would get, with masks of other files turned back too.
+    Foreign {
+        /// Those files of lower.
+        of: Vec<Source>,
+        /// What else it would get.
+        then: Box<Content>,
+    },
 }
 
 /// The old content of a change that is applied in parts.
@@ -264,6 +271,18 @@ pub enum Reason {
         /// Lines of the edited file.
         lines: Vec<usize>,
     },
+    /// Masks of other files are to be turned back that stand for nothing.
+    #[error("no file of the workspace has the secret of the mask, or not as it was: {}", at_lines(.lines))]
+    UnknownMask {
+        /// Lines of the session's file.
+        lines: Vec<usize>,
+    },
+    /// A secret of another file would be in clear for the agent.
+    #[error("no rule would mask the restored secret there, so the agent could read it: {}", at_lines(.lines))]
+    ShownThere {
+        /// Lines of the new file.
+        lines: Vec<usize>,
+    },
     /// Content that a merge or the turning back of masks cannot hold in memory.
     #[error("the file is too large to put its hidden values back")]
     TooLarge,
@@ -296,6 +315,10 @@ fn at_lines(lines: &[usize]) -> String {
     format!("{word}{}", list.join(", "))
 }
 
+fn become_secrets(count: usize) -> String {
+    if count == 1 { "1 mask becomes the secret".into() } else { format!("{count} masks become the secrets") }
+}
+
 impl From<Conflict> for Reason {
     fn from(conflict: Conflict) -> Self {
         Self::Conflict { name: conflict.as_str().into(), words: conflict.to_string() }
@@ -310,6 +333,8 @@ impl Reason {
             Self::Conflict { name, .. } => name,
             Self::SameLines { .. } => "same-lines",
             Self::DamagedMask { .. } => "damaged-mask",
+            Self::UnknownMask { .. } => "unknown-mask",
+            Self::ShownThere { .. } => "shown-there",
             Self::TooLarge => "too-large",
             Self::Binary => "binary",
             Self::NoBase => "no-base",
@@ -375,6 +400,14 @@ pub enum Remark {
     RemovedSecrets {
         /// How many.
         count: usize,
+    },
+    /// Masks of other files became their secrets, as the user asked.
+    #[error("{} of {}", become_secrets(*.count), .from.join(", "))]
+    RestoredSecrets {
+        /// How many.
+        count: usize,
+        /// The files of lower that they are from.
+        from: Vec<String>,
     },
     /// A gate that the user's configuration opens.
     #[error("{flag} is let through by `{by}` in config.toml")]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{ApplyError, Result};
 use super::part::Part;
 use super::wire;
-use crate::change::{Change, ChangeKind, ChangeSet, Flag};
+use crate::change::{Change, ChangeKind, ChangeSet, Flag, Raised};
 use crate::path::RelPath;
 use crate::sys::FileType;
 
@@ -28,6 +28,9 @@ pub struct Options {
     /// Gates that the user's configuration opens; the plan says where one did.
     #[serde(default)]
     pub configured: Vec<Allow>,
+    /// Where masks of other files become their secrets. It opens the `secret` gate of what has no other secret.
+    #[serde(default)]
+    pub restore: Vec<Pattern>,
     /// What is done where both sides changed the same lines.
     pub conflicts: ConflictMode,
 }
@@ -182,6 +185,7 @@ pub(super) struct Selection {
     everything: bool,
     allow: OpenGates,
     configured: OpenGates,
+    restore: Vec<Matcher>,
 }
 
 impl Selection {
@@ -192,6 +196,7 @@ impl Selection {
             everything: options.paths.is_empty() && options.hunks.is_empty() && options.parts.is_empty(),
             allow: OpenGates::new(&options.allow)?,
             configured: OpenGates::new(&options.configured)?,
+            restore: options.restore.iter().map(compile).collect::<Result<_>>()?,
         })
     }
 
@@ -226,12 +231,23 @@ impl Selection {
     }
 
     /// Whether a gate is open for a change.
-    pub(super) fn is_open(&self, change: &Change, flag: Flag) -> bool {
+    pub(super) fn is_open(&self, change: &Change, raised: &Raised) -> bool {
         let named = |m: &Matcher| m.literal == change.path;
-        if flag == Flag::HiddenName && self.paths.iter().any(named) {
+        if raised.flag == Flag::HiddenName && self.paths.iter().any(named) {
             return true;
         }
-        self.allow.opens(change, flag).is_some()
+        (raised.only_masks && self.restores(change)) || self.allow.opens(change, raised.flag).is_some()
+    }
+
+    /// Whether masks of other files become secrets in a change.
+    pub(super) fn restores(&self, change: &Change) -> bool {
+        self.restore.iter().any(|m| m.matches(&change.path))
+    }
+
+    /// A path to restore at, where none of these changes is.
+    pub(super) fn idle_restore<'o>(&self, options: &'o Options, restored: &[RelPath]) -> Option<&'o Pattern> {
+        let idle = |m: &Matcher| !restored.iter().any(|path| m.matches(path));
+        self.restore.iter().zip(&options.restore).find(|(m, _)| idle(m)).map(|(_, p)| p)
     }
 
     /// What in the configuration opens a gate for a change.

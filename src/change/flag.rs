@@ -134,12 +134,20 @@ pub struct Raised {
     pub flag: Flag,
     /// Why here, in one line. It never holds a byte of a secret.
     pub why: Cow<'static, str>,
+    /// Whether all it is raised for is masks of secrets of other files, which the user may have turned back.
+    pub only_masks: bool,
 }
 
 impl Raised {
     /// A flag with its general reason.
     #[must_use]
     pub fn plain(flag: Flag) -> Self {
-        Self { flag, why: Cow::Borrowed(flag.why()) }
+        Self::new(flag, flag.why())
+    }
+
+    /// A flag with the reason in this case.
+    #[must_use]
+    pub fn new(flag: Flag, why: impl Into<Cow<'static, str>>) -> Self {
+        Self { flag, why: why.into(), only_masks: false }
     }
 }

@@ -1,7 +1,6 @@
 //! What happened inside a `.git`: counted, never listed one by one, never applied as files. What git on the host obeys from
 //! there (hooks, configuration) is named in the reason.
 
-use std::borrow::Cow;
 use std::os::fd::AsFd;
 
 use super::{ChangeError, Flag, Raised};
@@ -27,7 +26,7 @@ impl Survey {
             (false, true) => "git's own data, its configuration among it; never applied as files",
             (true, true) => "git's own data, hooks and configuration among it; never applied as files",
         };
-        Raised { flag: Flag::GitInternal, why: Cow::Borrowed(why) }
+        Raised::new(Flag::GitInternal, why)
     }
 
     fn count(&mut self, inside: &[u8]) {

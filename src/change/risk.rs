@@ -1,7 +1,6 @@
 //! Raises the flags of a change. What is asked of the name and the attributes costs nothing; what is asked of the content reads
 //! the new side once, and the old side only to tell what was there before.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -14,7 +13,7 @@ use super::text_risk::examine;
 use super::walk::is_git;
 use super::{Change, ChangeError, ChangeKind, Conflict, Flag, Raised, Side};
 use crate::path::{Name, RelPath};
-use crate::policy::{Kind, WHOLE_MAX, WINDOW_OVERLAP, find_masks};
+use crate::policy::{Kind, Span, WHOLE_MAX, WINDOW_OVERLAP, find_masks};
 use crate::sys::{self, FileType};
 
 /// File capabilities, which make a program run with more rights than its user has (capabilities(7)).
@@ -110,13 +109,13 @@ impl<'a> Risk<'a> {
         if self.contents && (in_target || self.sides.judge().holds_known_value(change.path.as_bytes())) {
             let why =
                 if in_target { "its target holds a hidden value" } else { "its name holds a hidden value" };
-            change.flags.push(Raised { flag: Flag::Secret, why: Cow::Borrowed(why) });
+            change.flags.push(Raised::new(Flag::Secret, why));
         }
         let why = auto_exec(&change.path, kind == FileType::Symlink)
             .or_else(|| self.is_bare_repository(&change.path).then_some(BARE))
             .or_else(|| (is_attributes(&change.path) && kind == FileType::Symlink).then_some(ATTRIBUTES));
         if let Some(why) = why {
-            change.flags.push(Raised { flag: Flag::AutoExec, why: Cow::Borrowed(why) });
+            change.flags.push(Raised::new(Flag::AutoExec, why));
         }
         if has_scripts(&change.path) {
             change.flags.push(Raised::plain(Flag::PackageScripts));
@@ -160,17 +159,21 @@ impl<'a> Risk<'a> {
         }
         let before = self.old_bytes(change)?;
         let old: HashSet<&[u8]> = before.split(|b| *b == b'\n').collect();
-        if let Some(why) = self.carried(&bytes, &old, known, &masks, &before) {
-            change.flags.push(Raised { flag: Flag::Secret, why: why.into() });
+        if let Some(why) = self.carried(&bytes, &old, known, &before) {
+            change.flags.push(Raised::new(Flag::Secret, why));
         }
         for span in &spans {
             let (number, line) = line_at(&bytes, span.start);
-            if !old.contains(line) {
+            if !old.contains(line) && !is_mask(&masks, span) {
                 let rule = &self.sides.judge().policy().rule(span.rule).id;
                 let why = format!("line {number} matches rule {rule}");
-                change.flags.push(Raised { flag: Flag::Secret, why: why.into() });
+                change.flags.push(Raised::new(Flag::Secret, why));
                 break;
             }
+        }
+        // Last, because the first reason is the one that stays: a secret weighs more.
+        if let Some(why) = foreign_mask(&bytes, &masks, &before) {
+            change.flags.push(Raised { only_masks: true, ..Raised::new(Flag::Secret, why) });
         }
         for (number, line, found) in odd {
             if !old.contains(line) && !change.has(found.flag) {
@@ -180,25 +183,18 @@ impl<'a> Risk<'a> {
                     u32::from(found.what),
                     found.flag.why()
                 );
-                change.flags.push(Raised { flag: found.flag, why: why.into() });
+                change.flags.push(Raised::new(found.flag, why));
             }
         }
         let mut lines = bytes.split(|b| *b == b'\n');
         if attributes && lines.any(|line| names_driver(line) && !old.contains(line)) {
-            change.flags.push(Raised { flag: Flag::AutoExec, why: Cow::Borrowed(ATTRIBUTES) });
+            change.flags.push(Raised::new(Flag::AutoExec, ATTRIBUTES));
         }
         Ok(())
     }
 
-    /// Why new lines are a secret of another file: its value in any encoding, or its mask, which nothing turns back here.
-    fn carried(
-        &self,
-        bytes: &[u8],
-        old: &HashSet<&[u8]>,
-        known: bool,
-        masks: &[Range<usize>],
-        before: &[u8],
-    ) -> Option<String> {
+    /// Why new lines are a secret of another file: its value in any encoding.
+    fn carried(&self, bytes: &[u8], old: &HashSet<&[u8]>, known: bool, before: &[u8]) -> Option<String> {
         let mut lines = bytes.split(|b| *b == b'\n').enumerate().filter(|(_, line)| !old.contains(line));
         if known && let Some((n, _)) = lines.find(|(_, line)| self.sides.judge().holds_known_value(line)) {
             return Some(format!("line {} holds a value of a hidden or redacted file", n + 1));
@@ -207,12 +203,7 @@ impl<'a> Risk<'a> {
         if known && !self.sides.judge().holds_known_value(before) {
             return Some("it holds a value of a hidden or redacted file".to_owned());
         }
-        let mask = masks.iter().find(|range| {
-            let mask = bytes.get((*range).clone()).unwrap_or_default();
-            memchr::memmem::find(before, mask).is_none()
-        })?;
-        let (number, _) = line_at(bytes, mask.start as u64);
-        Some(format!("line {number} holds the mask of a secret of another file, which stays a mask"))
+        None
     }
 
     /// A large file is scanned in the windows that policy asks for, as its lower counterpart would be.
@@ -225,13 +216,13 @@ impl<'a> Risk<'a> {
             if let Some(span) = self.sides.judge().policy().scan_window(&window, None).first() {
                 let rule = &self.sides.judge().policy().rule(span.rule).id;
                 let why = format!("at byte {} it matches rule {rule}", at + span.start);
-                change.flags.push(Raised { flag: Flag::Secret, why: why.into() });
+                change.flags.push(Raised::new(Flag::Secret, why));
                 return Ok(());
             }
             if self.sides.judge().holds_known_value(&window) {
                 let why =
                     format!("between bytes {at} and {} it holds a hidden value", at + window.len() as u64);
-                change.flags.push(Raised { flag: Flag::Secret, why: why.into() });
+                change.flags.push(Raised::new(Flag::Secret, why));
                 return Ok(());
             }
             at += step;
@@ -272,6 +263,24 @@ fn names_driver(line: &[u8]) -> bool {
                 .iter()
                 .any(|w| if w.ends_with(b"=") { word.starts_with(w) } else { word == *w })
         })
+}
+
+/// Whether a secret that policy finds is nothing but a mask, with what pads it.
+fn is_mask(masks: &[Range<usize>], span: &Span) -> bool {
+    let starts = |m: &&Range<usize>| m.start as u64 == span.start;
+    masks.iter().find(starts).is_some_and(|m| span.start + span.len <= m.end as u64 + 2)
+}
+
+/// Why new content holds the mask of another file's secret: nothing turns it back here unasked.
+fn foreign_mask(bytes: &[u8], masks: &[Range<usize>], before: &[u8]) -> Option<String> {
+    let mask = masks.iter().find(|range| {
+        let mask = bytes.get((*range).clone()).unwrap_or_default();
+        memchr::memmem::find(before, mask).is_none()
+    })?;
+    let (number, _) = line_at(bytes, mask.start as u64);
+    Some(format!(
+        "line {number} holds the mask of a secret of another file, which stays a mask unless `apply --restore` names the file"
+    ))
 }
 
 /// Number (from 1) and bytes of the line at an offset.

@@ -327,7 +327,12 @@ fn the_value_or_the_mask_of_another_files_secret_is_flagged() {
     };
     assert_eq!(flags("plain"), ["line 2 holds a value of a hidden or redacted file"]);
     assert_eq!(flags("hex"), ["line 2 holds a value of a hidden or redacted file"]);
-    assert_eq!(flags("mask"), ["line 2 holds the mask of a secret of another file, which stays a mask"]);
+    assert_eq!(
+        flags("mask"),
+        [
+            "line 2 holds the mask of a secret of another file, which stays a mask unless `apply --restore` names the file"
+        ]
+    );
     assert!(flags("clean").is_empty());
 }
 

@@ -24,6 +24,7 @@ pub(super) const INTERRUPTED: u8 = 130;
 ///   scrubfs apply --dry-run
 ///   scrubfs apply shop src/ --allow exec-bit:bin/*
 ///   scrubfs apply --allow bidi          (what is let through every time can stand in config.toml, as `allow` beneath `gates`)
+///   scrubfs apply --restore config/new.toml   (a masked value that was copied there becomes the real one)
 ///   scrubfs apply --plan plan.json --dry-run, later: scrubfs apply --plan plan.json
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -40,6 +41,10 @@ pub(super) struct Args {
     /// Let a gate through, everywhere or for a path: exec-bit, auto-exec:.vscode/*
     #[arg(long, value_name = "FLAG[:PATH]")]
     allow: Vec<OsString>,
+    /// Where the agent copied a masked value into another file, write the secret: for the files of this path or glob. It is
+    /// refused where the mask's origin cannot be found or has changed, and where no rule would mask the secret in its new place
+    #[arg(long, value_name = "PATH")]
+    restore: Vec<OsString>,
     /// What to do where both sides changed the same lines
     #[arg(long, value_name = "HOW", default_value = "refuse", value_parser = ["refuse", "markers"])]
     conflict: String,
@@ -50,10 +55,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
     /// Go on with an interrupted apply
-    #[arg(long = "continue", conflicts_with_all = ["abort", "dry_run", "plan", "hunk"])]
+    #[arg(long = "continue", conflicts_with_all = ["abort", "dry_run", "plan", "hunk", "restore"])]
     go_on: bool,
     /// Take an interrupted apply back
-    #[arg(long, conflicts_with_all = ["dry_run", "plan", "hunk"])]
+    #[arg(long, conflicts_with_all = ["dry_run", "plan", "hunk", "restore"])]
     abort: bool,
     /// Wait while another command writes to the workspace
     #[arg(long)]
@@ -73,16 +78,17 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
     }
     let saved = args.plan.is_some() && !args.dry_run;
     let chooses = args.patch
-        || !(paths.is_empty() && args.hunk.is_empty() && args.allow.is_empty())
+        || !(paths.is_empty() && args.hunk.is_empty() && args.allow.is_empty() && args.restore.is_empty())
         || args.conflict != "refuse";
     if saved && chooses {
         return Err(CliError::SavedPlan);
     }
     let allow = args.allow.iter().map(|a| Allow::parse(a.as_bytes())).collect::<apply::Result<Vec<_>>>()?;
+    let restore = args.restore.iter().map(|p| target::pattern(&session, p)).collect::<Result<Vec<_>>>()?;
     let conflicts = if args.conflict == "markers" { ConflictMode::Markers } else { ConflictMode::Refuse };
     let configured = target::configured(&session, ui)?;
     let mut options =
-        Options { paths, hunks: args.hunk.clone(), parts: Vec::new(), allow, configured, conflicts };
+        Options { paths, hunks: args.hunk.clone(), parts: Vec::new(), allow, configured, restore, conflicts };
     if args.patch {
         let (look, set) = Target::look(session.clone())?;
         match patch::choose(&look, &set, &options, Verb::Apply, ui)? {

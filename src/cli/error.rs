@@ -212,6 +212,7 @@ fn apply_exit(error: &ApplyError) -> Exit {
         ApplyError::Pattern { .. }
         | ApplyError::UnknownFlag { .. }
         | ApplyError::NoMatch { .. }
+        | ApplyError::NothingToRestore { .. }
         | ApplyError::NotInParts { .. } => Exit::Usage,
         ApplyError::Io { .. }
         | ApplyError::Busy
@@ -239,6 +240,7 @@ fn apply_hint(error: &ApplyError) -> Option<String> {
             "scrubfs apply --continue, or scrubfs apply --abort"
         }
         ApplyError::UnknownFlag { .. } => "scrubfs status names the flags of each change",
+        ApplyError::NothingToRestore { .. } => "scrubfs status names the changes that do",
         ApplyError::NotInParts { .. } => "name its path instead of a hunk",
         ApplyError::Change(_) => "look at the path's permissions and at the session's daemon.log",
         ApplyError::Pattern { .. } | ApplyError::NoMatch { .. } => {

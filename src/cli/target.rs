@@ -42,7 +42,7 @@ pub(super) fn session_and_paths(words: &[OsString]) -> Result<(Session, Vec<Patt
 }
 
 /// A path or glob that counts from the workspace's root; with `./`, `../` or `/` in front, a path as seen from here.
-fn pattern(session: &Session, word: &OsStr) -> Result<Pattern> {
+pub(super) fn pattern(session: &Session, word: &OsStr) -> Result<Pattern> {
     let bytes = word.as_bytes();
     let from_here =
         [&b"./"[..], b"../", b"/"].iter().any(|p| bytes.starts_with(p)) || matches!(bytes, b"." | b"..");

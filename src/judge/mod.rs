@@ -2,6 +2,7 @@
 //! brings the bytes, asks, and remembers the answer while the object's stamp stays the same. View, diff and apply all ask
 //! here, so what is shown is what is diffed is what is restored. What cannot be decided is hidden, with the reason.
 
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -324,6 +325,30 @@ impl Judge {
     pub fn masks_of(&self, verdict: &PathVerdict, bytes: &[u8]) -> Masks {
         self.count_scan();
         self.masker.mask(bytes, 0, &self.policy.scan(verdict, bytes, Some(self.known_values())))
+    }
+
+    /// Whether merged would show nothing of a range, were these bytes the content of lower's file at this path. `alone` leaves out
+    /// what is masked only because other files of lower hold the same value.
+    #[must_use]
+    pub fn would_mask(&self, path: &RelPath, bytes: &[u8], range: &Range<usize>, alone: bool) -> bool {
+        let verdict = self.policy.path_and_parents(path, Kind::File);
+        let ignored =
+            || self.ignores.hides_with_parents(&self.lower, &self.policy, path, Kind::File).is_some();
+        let gated = || verdict.action == PathAction::Gate && self.policy.gate_hides(bytes);
+        if verdict.action == PathAction::Hide
+            || gated()
+            || (!self.policy.beats_ignore_files(&verdict) && ignored())
+        {
+            return true;
+        }
+        let known = (!alone).then(|| self.known_values());
+        let mut at = range.start as u64;
+        for span in self.policy.scan(&verdict, bytes, known) {
+            if (span.start..span.start + span.len).contains(&at) {
+                at = span.start + span.len;
+            }
+        }
+        at >= range.end as u64
     }
 }
 

@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 use expect_test::expect;
 
 mod gates;
+mod restore;
 mod together;
 
 const BIN: &str = env!("CARGO_BIN_EXE_scrubfs");

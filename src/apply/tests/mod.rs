@@ -3,6 +3,7 @@
 mod basic;
 mod crash;
 mod faulty;
+mod foreign;
 pub(crate) mod lab;
 mod links;
 mod parts;

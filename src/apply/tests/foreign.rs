@@ -1,0 +1,127 @@
+//! A masked value that the agent copied into another file becomes the secret only on the user's word, and is never guessed.
+
+use std::fs;
+
+use super::lab::{Lab, open_gates, rel};
+use crate::apply::{ApplyError, Options, Pattern, Plan, Reason};
+use crate::judge::EntryVerdict;
+
+const SECRET: &str = "Zx81kQpLmN44vRt0Yw7cHd";
+const TOKEN: &str = "ghp_16C7e42F292c6912E7710c838347Ae178B4a";
+
+fn lab() -> Lab {
+    let lab = Lab::new();
+    lab.put(".npmrc", format!("save-exact=true\n_auth={SECRET}\n"));
+    lab.put("app.py", "import os\n");
+    lab
+}
+
+/// What the agent reads.
+fn shown(lab: &Lab, path: &str) -> String {
+    let EntryVerdict::Shown(verdict) = lab.judge.whole_path(&rel(path)).unwrap() else {
+        panic!("{path} is hidden");
+    };
+    String::from_utf8(lab.judge.whole(&rel(path), &verdict, 1 << 20).unwrap().masked()).unwrap()
+}
+
+fn mask(lab: &Lab) -> String {
+    shown(lab, ".npmrc").split_once("_auth=").unwrap().1.trim_end().to_owned()
+}
+
+fn restoring(at: &str) -> Options {
+    Options { restore: vec![Pattern::parse(at.as_bytes()).unwrap()], ..open_gates() }
+}
+
+fn reason(plan: &Plan) -> &Reason {
+    &plan.conflicts.first().unwrap().reason
+}
+
+#[test]
+fn a_copied_mask_becomes_the_secret_where_the_user_says_so_and_nowhere_else() {
+    let lab = lab();
+    let text = format!("# new\nregistry = \"{0}\"\nagain = \"{0}\"\n", mask(&lab));
+    lab.agent_writes("conf/new.toml", &text);
+    lab.agent_writes("conf/other.toml", &text);
+    assert_eq!(lab.plan(&[]).gated.len(), 2, "the flag blocks both");
+    let plan = lab.plan_with(&restoring("conf/new.toml"));
+    assert_eq!(plan.gated.iter().map(|g| g.path.to_string()).collect::<Vec<_>>(), ["conf/other.toml"]);
+    assert_eq!(plan.notes[0].what.to_string(), "2 masks become the secrets of .npmrc");
+    assert!(!plan.to_json().unwrap().contains(SECRET) && !format!("{plan:?}").contains(SECRET));
+    let paths = vec![Pattern::parse(b"conf/new.toml").unwrap()];
+    let plan = lab.plan_with(&Options { paths, ..restoring("conf/new.toml") });
+    let plan = Plan::from_json(&plan.to_json().unwrap()).unwrap();
+    lab.execute(&plan).unwrap();
+    let wanted = format!("# new\nregistry = \"{SECRET}\"\nagain = \"{SECRET}\"\n");
+    assert_eq!(fs::read_to_string(lab.ws().join("conf/new.toml")).unwrap(), wanted);
+    assert_eq!(shown(&lab, "conf/new.toml"), text, "the agent reads the mask as before");
+    lab.undo().unwrap();
+    assert_eq!(fs::read_to_string(lab.up().join("conf/new.toml")).unwrap(), text);
+}
+
+#[test]
+fn a_mask_goes_from_one_redacted_file_into_another() {
+    let lab = lab();
+    lab.put("sub/.npmrc", "_auth=Qq92jWsDfG55hBn1UxAb\n");
+    let own = shown(&lab, "sub/.npmrc");
+    lab.agent_writes("sub/.npmrc", format!("{own}//r.example/:_authToken={}\n", mask(&lab)));
+    let plan = lab.plan_with(&restoring("sub"));
+    assert!(plan.is_clean(), "{:?} {:?}", plan.conflicts, plan.gated);
+    lab.execute(&plan).unwrap();
+    let wanted = format!("_auth=Qq92jWsDfG55hBn1UxAb\n//r.example/:_authToken={SECRET}\n");
+    assert_eq!(fs::read_to_string(lab.ws().join("sub/.npmrc")).unwrap(), wanted);
+}
+
+#[test]
+fn a_secret_beside_the_mask_needs_a_word_of_its_own() {
+    let lab = lab();
+    lab.agent_writes("new.toml", format!("a = \"{}\"\nb = \"{TOKEN}\"\n", mask(&lab)));
+    let plan = lab.plan_with(&restoring("new.toml"));
+    assert!(plan.gated[0].flags[0].why.starts_with("line 2 matches rule "), "{:?}", plan.gated);
+}
+
+#[test]
+fn a_mask_whose_secret_is_not_found_whole_refuses_the_change() {
+    let lab = lab();
+    let mask = mask(&lab);
+    for (name, text) in [
+        ("cut", mask[..mask.len() - 1].to_owned()),
+        ("edited", mask.replacen(&mask[12..13], "0", 1)),
+        ("made up", "REDACTEDabcdefghijklmn".to_owned()),
+    ] {
+        lab.agent_writes("new.toml", format!("x = 1\na = \"{text}\"\n"));
+        if lab.plan(&[]).is_clean() {
+            // No mask by its look, so there is nothing to restore.
+            let options = restoring("new.toml");
+            let refused = lab.with(|site| crate::apply::plan(site, &lab.scan(), &options));
+            assert!(matches!(refused, Err(ApplyError::NothingToRestore { .. })), "{name}");
+        } else {
+            let plan = lab.plan_with(&restoring("new.toml"));
+            assert_eq!(*reason(&plan), Reason::UnknownMask { lines: vec![2] }, "{name}");
+        }
+    }
+    // The origin is gone, or has changed since the plan.
+    lab.agent_writes("new.toml", format!("a = \"{mask}\"\n"));
+    let plan = lab.plan_with(&restoring("new.toml"));
+    lab.put(".npmrc", "_auth=Qq92jWsDfG55hBn1UxAb00\n");
+    assert!(matches!(lab.execute(&plan), Err(ApplyError::Stale { path, .. }) if path == rel(".npmrc")));
+    assert_eq!(*reason(&lab.plan_with(&restoring("new.toml"))), Reason::UnknownMask { lines: vec![1] });
+    assert!(!lab.ws().join("new.toml").exists());
+}
+
+#[test]
+fn a_secret_is_not_written_where_the_agent_could_read_it_afterwards() {
+    let lab = lab();
+    // Moved, not copied: nothing but the new place would have the value.
+    let mask = mask(&lab);
+    lab.agent_writes(".npmrc", "save-exact=true\n");
+    lab.agent_writes("app.py", format!("import os\nx = '{mask}'\n"));
+    assert_eq!(*reason(&lab.plan_with(&restoring("app.py"))), Reason::ShownThere { lines: vec![2] });
+    // A file whose rule masks the value by itself may take it.
+    lab.agent_deletes("app.py");
+    lab.agent_writes("sub/.npmrc", format!("_auth={mask}\n"));
+    let plan = lab.plan_with(&restoring("sub/.npmrc"));
+    assert!(plan.is_clean(), "{:?} {:?}", plan.conflicts, plan.gated);
+    lab.execute(&plan).unwrap();
+    assert_eq!(fs::read_to_string(lab.ws().join("sub/.npmrc")).unwrap(), format!("_auth={SECRET}\n"));
+    assert_eq!(shown(&lab, "sub/.npmrc"), format!("_auth={mask}\n"));
+}
