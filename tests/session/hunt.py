@@ -1,9 +1,10 @@
 """Reads a mounted workspace in every way that a program can, and prints one line for each way that gave away a secret. Knows all secrets,
 given as JSON: the file that holds each, and its bytes in hex. What it read goes to the directory `out`, to be searched by others too."""
-import ctypes, json, mmap, os, subprocess, sys, threading, time
+import ctypes, errno, json, mmap, os, subprocess, sys, threading, time
 
 merged, lower, out = sys.argv[1:4]
-canaries = [(name, bytes.fromhex(secret)) for name, secret in json.load(open(sys.argv[4]))]
+planted = json.load(open(sys.argv[4]))
+canaries, hidden = ([(name, bytes.fromhex(secret)) for name, secret in planted[kind]] for kind in ("shown", "hidden"))
 libc = ctypes.CDLL(None, use_errno=True)
 seen, leaks = 0, 0
 
@@ -162,7 +163,7 @@ def programs():
         shown += git("cat-file", "blob", line.split()[1].decode()).stdout
     grep = subprocess.run(["grep", "-r", "", merged], capture_output=True)
     print("programs", len(tar), len(shown), added.returncode, len(grep.stdout), flush=True)
-    for name, secret in canaries:
+    for name, secret in canaries + hidden:
         for way, data in (("tar", tar), ("git", shown + added.stderr), ("grep", grep.stdout + grep.stderr)):
             check(way, name, secret, data)
 
@@ -174,6 +175,59 @@ def renamed_parent():
         if os.path.exists(at(path)):
             check("renamed parent", name, secret, whole(path))
     os.rename(at("renamed"), at("canary"))
+
+
+def absent(what, call, expected=(errno.ENOENT,)):
+    """What is hidden is not there, whatever is asked of its name."""
+    try:
+        call()
+    except OSError as error:
+        if error.errno in expected:
+            return
+        print("LEAK by another error", what, error, flush=True)
+    else:
+        print("LEAK by success", what, flush=True)
+
+
+def hidden_ones():
+    swap = lambda a, b: libc.renameat2(-100, os.fsencode(a), -100, os.fsencode(b), 2) == 0 or raise_errno()
+    for name, secret in hidden:
+        path = at(name)
+        absent("open " + name, lambda: open(path))
+        absent("stat " + name, lambda: os.lstat(path))
+        absent("list " + name, lambda: os.listdir(path))
+        absent("link " + name, lambda: os.link(path, at("a-link")))
+        absent("rename " + name, lambda: os.rename(path, at("a-name")))
+        absent("exchange " + name, lambda: swap(path, at("clean")))
+        absent("unlink " + name, lambda: os.unlink(path))
+        absent("xattr " + name, lambda: os.listxattr(path))
+        above = os.path.dirname(path)
+        if os.path.exists(above) and os.path.basename(name) in os.listdir(above):
+            print("LEAK in the listing", name, flush=True)
+    for link in ("innocent-link", "innocent-symlink"):
+        absent(link, lambda: open(at(link)))
+    # By the new name of a directory above, and by a name that is taken over.
+    os.rename(at("hide"), at("seek"))
+    for name, secret in hidden:
+        if name.startswith("hide/"):
+            absent("renamed parent of " + name, lambda: open(at(name.replace("hide/", "seek/", 1))))
+    os.rename(at("seek"), at("hide"))
+
+
+def raise_errno():
+    raise OSError(ctypes.get_errno(), "renameat2")
+
+
+def for_the_commands():
+    """A damaged mask, which no apply takes, and a mask that was copied."""
+    name, secret = canaries[1]
+    data = whole(name)
+    with open(at("copied-mask"), "wb") as f:
+        f.write(data.splitlines(keepends=True)[1] if b"\n" not in secret else data)
+    start = open(os.path.join(lower, name), "rb").read().find(secret)
+    with open(at(name), "r+b") as f:
+        f.seek(start + len(secret) // 2)
+        f.write(b"!!")
 
 
 def host_rewrites(name, secret, text, rewrite, way):
@@ -250,9 +304,10 @@ WRITES = [("in place", in_place), ("byte by byte", by_bytes), ("rename", by_rena
           ("old times", with_old_times), ("mapping", by_mapping)]
 
 # First what needs the files as they are in lower; the last ways copy up and delete. What reads a file bit by bit reads a share of them.
+hidden_ones()
 programs()
 renamed_parent()
-share = canaries[::max(1, len(canaries) // 30)]
+share = canaries[::max(2, len(canaries) // 30)]
 for way, read in READS:
     failed = 0
     for name, secret in canaries if way == "read" else share:
@@ -260,6 +315,8 @@ for way, read in READS:
             data = read(name)
         except OSError as error:
             failed += 1
+            if way == "read":
+                print("failed", way, name, error, flush=True)
             data = str(error).encode()
         check(way, name, secret, data)
     print("way", way, "failed", failed, flush=True)
@@ -267,4 +324,5 @@ name, secret = canaries[0]
 text = open(os.path.join(lower, name), "rb").read()
 for number, (way, rewrite) in enumerate(WRITES):
     host_rewrites("host-%d" % number, secret, text, rewrite, way)
+for_the_commands()
 print("done", seen, "bytes", leaks, "leaks", flush=True)
