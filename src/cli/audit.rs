@@ -77,6 +77,12 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
     for rule in unused(policy, &survey).filter(|r| r.origin == Origin::CommandLine) {
         ui.warn(format_args!("{} `{}` matches nothing here that it decides", rule.source, rule.id));
     }
+    let own = |r: &&RuleInfo| matches!(r.origin, Origin::User | Origin::Workspace);
+    let idle: Vec<_> =
+        unused(policy, &survey).filter(own).map(|r| format!("{} ({}:{})", r.id, r.source, r.line)).collect();
+    if !idle.is_empty() {
+        ui.say(format_args!("rules of your own that decide nothing here: {}", idle.join(", ")));
+    }
     Ok(Exit::Done)
 }
 

@@ -136,3 +136,14 @@ fn a_broken_rule_file_is_named_with_line_and_rule() {
         Warning: --hide `[` matches nothing here that it decides
     "#]].assert_eq(&shown);
 }
+
+#[test]
+fn rules_of_the_user_that_decide_nothing_are_named() {
+    let world = world();
+    world.file("config/rules.toml", "[[path]]\nid = \"mine\"\nwhy = \"x\"\naction = \"hide\"\nmatch = [\"*.none\"]\n\n[[content]]\nid = \"ours\"\nwhy = \"x\"\nshape = \"OUR-{digit:10}\"\n");
+    world.file("w/found", "OUR-8306219475\n");
+    let said = world.session(&["audit"]);
+    let idle = "rules of your own that decide nothing here: mine ($W/config/rules.toml:1)\n";
+    assert!(said.contains(idle), "{said}");
+    assert!(said.contains("ours: x"), "{said}");
+}

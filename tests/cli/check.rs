@@ -117,3 +117,62 @@ fn a_name_that_is_not_utf8_comes_as_base64_too() {
     let ran = world.run(&[OsStr::new("check"), OsStr::new("--json"), name]);
     assert!(ran.stdout.contains("\"path_bytes\": \"Yf8uZW52\""), "{}", ran.stdout);
 }
+
+#[test]
+fn rules_of_the_user_add_replace_switch_off_and_soften_and_those_of_the_workspace_only_add() {
+    let world = world();
+    let rules = "disable = [\"ssh-directory\", \"key-token\"]\n\n[[path]]\nid = \"mine\"\nwhy = \"x\"\naction = \"hide\"\nmatch = [\"*.mine\"]\n\n\
+                 [[path]]\nid = \"dotenv\"\naction = \"redact\"\n\n[[path]]\nid = \"netrc\"\naction = \"clear\"\n\n\
+                 [[content]]\nid = \"ours\"\nwhy = \"x\"\nshape = \"OUR-{digit:10}\"\n\n\
+                 [[content]]\nid = \"github-pat\"\nwhy = \"x\"\nshape = \"HUB-{digit:10}\"\n";
+    world.file("config/rules.toml", rules);
+    world.file("w/.env", "PASSWORD=hunter22\n").file("w/.netrc", "machine a login b password hunter22\n");
+    world.file("w/text", "OUR-8306219475\n").file("w/old", "ghp_16C7e42F292c6912E7710c838347Ae178B4a\n");
+    world.file("w/new", "HUB-8306219475\n").file("w/app.toml", "token = \"zRt0Yw7cHd\"\n");
+    world.file("more.toml", "[[path]]\nid = \"mine\"\naction = \"clear\"\n");
+    let workspace = |rules: &str| {
+        world.file("w/.scrubfs.toml", rules);
+        world.session(&["check a.mine app.toml"])
+    };
+    let mut shown = world.session(&[
+        "check a.mine .env .netrc .ssh/config text old new app.toml",
+        "check --rules ../more.toml a.mine",
+    ]);
+    shown += &workspace("[[path]]\nid = \"theirs\"\nwhy = \"x\"\naction = \"hide\"\nmatch = [\"app.*\"]\n");
+    shown += &workspace("disable = [\"mine\"]\n");
+    shown += &workspace("[[path]]\nid = \"theirs\"\nwhy = \"x\"\naction = \"clear\"\nmatch = [\"*.mine\"]\n");
+    shown += &workspace("[[path]]\nid = \"mine\"\nwhy = \"x\"\naction = \"redact\"\n");
+    expect![[r#"
+        $ scrubfs check a.mine .env .netrc .ssh/config text old new app.toml
+        $W/config/rules.toml:3:mine	hide	a.mine
+        $W/config/rules.toml:9:dotenv	redact	.env
+        built-in formats.toml:N:key-password	redact	.env
+        $W/config/rules.toml:13:netrc	clear	.netrc
+        ::	clear	.ssh/config
+        $W/config/rules.toml:17:ours	redact	text
+        ::	clear	old
+        $W/config/rules.toml:22:github-pat	redact	new
+        ::	clear	app.toml
+        $ scrubfs check --rules ../more.toml a.mine
+        $W/w/../more.toml:1:mine	clear	a.mine
+        $ scrubfs check a.mine app.toml
+        $W/config/rules.toml:3:mine	hide	a.mine
+        .scrubfs.toml:1:theirs	hide	app.toml
+        $ scrubfs check a.mine app.toml
+        Error: the rules cannot be used
+        Caused by: .scrubfs.toml, line 1, rule `mine`: a workspace file cannot switch rules off
+        Hint: A rule file in the workspace may only hide or redact more; move the rule to your own rules file.
+        [exit 1]
+        $ scrubfs check a.mine app.toml
+        Error: the rules cannot be used
+        Caused by: .scrubfs.toml, line 1, rule `theirs`: a workspace file cannot show anything
+        Hint: A rule file in the workspace may only hide or redact more; move the rule to your own rules file.
+        [exit 1]
+        $ scrubfs check a.mine app.toml
+        Error: the rules cannot be used
+        Caused by: .scrubfs.toml, line 1, rule `mine`: a rule has no patterns
+        Hint: Say `match = ["name", "*.ext", "directory/"]`.
+        [exit 1]
+    "#]]
+    .assert_eq(&shown);
+}

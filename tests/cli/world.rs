@@ -110,7 +110,9 @@ impl World {
         let text = String::from_utf8(bytes.to_vec()).unwrap_or_else(|_| bytes.escape_ascii().to_string());
         let root = self.path("");
         let mut plain = text.replace(root.to_str().unwrap().trim_end_matches('/'), "$W");
-        for before in ["built-in paths.toml:", "built-in tokens.toml:", "\"line\": "] {
+        for before in
+            ["built-in paths.toml:", "built-in tokens.toml:", "built-in formats.toml:", "\"line\": "]
+        {
             let mut pieces = plain.split(before).map(str::to_owned).collect::<Vec<_>>();
             for piece in pieces.iter_mut().skip(1) {
                 let digits = piece.bytes().take_while(u8::is_ascii_digit).count();
