@@ -85,9 +85,23 @@ fn entry(
     }
     let judged = sink.judge(name, level);
     let value = line.start + sign + 1..line.end;
-    let value = if judged.is_secret() { sink.unquote(value) } else { value };
+    let value = if judged.is_secret() { unquote(sink, value) } else { value };
     sink.value(value, judged);
     Some(judged)
+}
+
+/// A value without its quotes and the comment behind them.
+fn unquote(sink: &Sink<'_>, range: Range<usize>) -> Range<usize> {
+    let range = sink.trim(range);
+    let quoted = match sink.slice(range.clone()) {
+        [quote @ (b'"' | b'\''), rest @ ..] => memchr::memchr(*quote, rest).and_then(|len| {
+            let behind = rest.get(len + 1..)?;
+            let comment = matches!(behind.trim_ascii_start(), [b'#' | b';', ..]) && behind.starts_with(b" ");
+            (comment && !behind.contains(quote)).then_some(len)
+        }),
+        _ => None,
+    };
+    quoted.map_or_else(|| sink.unquote(range.clone()), |len| range.start + 1..range.start + 1 + len)
 }
 
 /// A line without a sign: `"user" "password"`, `name value`, or more of the value above.

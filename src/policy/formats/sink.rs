@@ -152,7 +152,7 @@ impl<'a> Sink<'a> {
             from = (end - range.start).max(from + at + 3);
         }
         if bytes.iter().any(|b| matches!(b, b'=' | b':')) || bytes.starts_with(b"-") {
-            self.words(range);
+            self.lines(range);
         }
     }
 
@@ -184,6 +184,24 @@ impl<'a> Sink<'a> {
             }
         }
         end
+    }
+
+    /// Looks at the words of each line. In a JSON string line breaks are written `\n`.
+    fn lines(&mut self, range: Range<usize>) {
+        if self.format != Format::Json {
+            return self.words(range);
+        }
+        let bytes = self.slice(range.clone());
+        let (mut from, mut at) = (0, 0);
+        while let Some(slash) = memchr::memchr(b'\\', bytes.get(at..).unwrap_or_default()) {
+            let slash = at + slash;
+            at = slash + 2;
+            if matches!(bytes.get(slash + 1), Some(b'n' | b'r')) {
+                self.words(range.start + from..range.start + slash);
+                from = at;
+            }
+        }
+        self.words(range.start + from.min(bytes.len())..range.end);
     }
 
     /// Looks for `name=value` and `--name value` among the words of a value, and for `Name: value` as a whole.

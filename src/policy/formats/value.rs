@@ -31,7 +31,7 @@ pub(super) fn secret_part(value: &[u8], numbers: bool) -> Option<Range<usize>> {
 /// Whether a value is none that anybody would hide.
 fn is_harmless(value: &[u8], numbers: bool) -> bool {
     is_switch(value)
-        || ((!numbers || value.iter().any(|b| !b.is_ascii_digit())) && is_amount(value))
+        || (!(numbers && is_whole_number(value)) && is_amount(value))
         || is_version(value)
         || is_reference(value)
         || is_placeholder(value)
@@ -88,6 +88,11 @@ pub(super) fn is_switch(value: &[u8]) -> bool {
         b"*",
     ];
     value.is_empty() || SWITCHES.contains(&value.to_ascii_lowercase().as_slice())
+}
+
+fn is_whole_number(value: &[u8]) -> bool {
+    let digits = value.strip_prefix(b"-").or_else(|| value.strip_prefix(b"+")).unwrap_or(value);
+    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
 }
 
 /// A short number, with a unit or not.
@@ -179,9 +184,21 @@ fn reference(text: &[u8]) -> Option<usize> {
             let lower = name.iter().all(|b| b.is_ascii_lowercase() || *b == b'_');
             (shaped && (is_upper_name(name) || lower)).then_some(1 + name.len())
         }
-        [b'{', b'{', ..] => until(2, b"}}"),
         [b'<', b'%', ..] => until(2, b"%>"),
         [b'%', b'(', ..] => until(2, b")s"),
+        [b'{', b'{', ..] => until(2, b"}}"),
+        // What is filled in by `%` and `format`.
+        [b'%', b's' | b'd' | b'r', rest @ ..] if !rest.first().is_some_and(u8::is_ascii_alphanumeric) => {
+            Some(2)
+        }
+        [b'{', b'}', ..] => Some(2),
+        [b'{', rest @ ..] => {
+            let len = rest.iter().take(40).position(|b| *b == b'}')?;
+            let name = rest.get(..len)?;
+            let number = len <= 2 && name.iter().all(u8::is_ascii_digit);
+            let lower = name.iter().all(|b| b.is_ascii_lowercase() || b"_.".contains(b));
+            (number || lower).then_some(len + 2)
+        }
         [b'%', ..] => {
             let end = text.get(1..)?.iter().position(|b| *b == b'%')?;
             is_upper_name(text.get(1..=end)?).then_some(end + 2)
@@ -361,6 +378,11 @@ mod tests {
             "./certs/server.key",
             "op://vault/item/field",
             "<%= ENV['X'] %>",
+            "Bearer %s",
+            "%s:%s",
+            "Token {0}",
+            "{}:{}",
+            "Bearer {settings.token}",
         ] {
             // A reference with a quote in it may carry a default, so it is masked.
             let quoted = value.contains('\'');
@@ -383,10 +405,13 @@ mod tests {
             ("/k3yWith/Sl4shes9aZx81kQpLmN4+", "/k3yWith/Sl4shes9aZx81kQpLmN4+"),
             ("123456789012", "123456789012"),
             ("postgres", "postgres"),
+            ("{hunter22}", "{hunter22}"),
+            ("%s3cret", "%s3cret"),
         ] {
             assert_eq!(part(value), Some(expected), "{value}");
         }
         assert_eq!(secret_part(b"4711", true), Some(0..4));
+        assert_eq!(secret_part(b"-4711", true), Some(0..5));
         assert_eq!(part("${A:-${B}}"), None);
     }
 

@@ -32,6 +32,9 @@ impl Frame {
     }
 }
 
+/// So much of a key behind a question mark is looked at, in bytes.
+const KEY_MAX: usize = 256;
+
 struct Reader<'s, 't> {
     sink: &'s mut Sink<'t>,
     at: usize,
@@ -41,6 +44,8 @@ struct Reader<'s, 't> {
     document: Frame,
     /// The last key.
     name: Range<usize>,
+    /// Keys behind a question mark whose values are still to come: column, and where they begin.
+    asked: Vec<(usize, usize)>,
     broken: bool,
 }
 
@@ -54,6 +59,7 @@ pub(super) fn read(sink: &mut Sink<'_>, range: Range<usize>, base: Level) -> boo
         frames: Vec::new(),
         document,
         name: 0..0,
+        asked: Vec::new(),
         broken: false,
     };
     reader.begin_document();
@@ -152,6 +158,12 @@ impl Reader<'_, '_> {
     /// What begins at `from`, in this column: list items, a key, or a scalar that belongs to what is above.
     fn entry(&mut self, from: usize, end: usize, column: usize) {
         let (mut from, mut column) = (from, column);
+        let mut asks = false;
+        if let Some(name) = self.asked_key(from, end, column) {
+            self.unwind(|f| f.column >= Some(column));
+            self.keyed(name, from + 1, end, column);
+            return;
+        }
         loop {
             let text = self.sink.slice(from..end);
             let dash =
@@ -164,7 +176,12 @@ impl Reader<'_, '_> {
             let above = self.above();
             let item = Frame::new(Some(column), above.name.clone(), above.judged, above.level);
             self.frames.push(Frame { is_item: true, ..item });
+            asks = text.starts_with(b"?");
             let skip = 1 + text.iter().skip(1).take_while(|b| matches!(b, b' ' | b'\t')).count();
+            if asks {
+                self.asked.retain(|(other, _)| *other < column);
+                self.asked.push((column, from + skip));
+            }
             from = (from + skip).min(end);
             column += skip;
         }
@@ -174,6 +191,10 @@ impl Reader<'_, '_> {
         self.unwind(|f| f.column >= Some(column));
         match self.key(from, end) {
             Some((name, value)) => self.keyed(name, value, end, column),
+            None if asks => {
+                let column = self.above().column;
+                self.node(from, end, Some((Judged::Harmless(Level::Keys), Role::Other, column)));
+            }
             None => {
                 let string = self.sink.slice(self.sink.unquote(from..end));
                 let next = self.sink.flag(string);
@@ -183,6 +204,20 @@ impl Reader<'_, '_> {
                 self.node(from, end, Some((judged, Role::Other, column)));
             }
         }
+    }
+
+    /// The key behind a question mark whose value begins here: `? key` and, in a line below, `: value`.
+    fn asked_key(&mut self, from: usize, end: usize, column: usize) -> Option<Range<usize>> {
+        let text = self.sink.slice(from..end);
+        if !(text.starts_with(b":") && text.get(1).is_none_or(u8::is_ascii_whitespace)) {
+            return None;
+        }
+        let at = self.asked.iter().rposition(|(other, _)| *other == column)?;
+        let (_, start) = *self.asked.get(at)?;
+        self.asked.truncate(at);
+        let name = self.sink.trim(start..from.min(start + KEY_MAX));
+        let bare = self.sink.unquote(name.clone());
+        Some(if bare.is_empty() { name } else { bare })
     }
 
     fn keyed(&mut self, name: Range<usize>, value: usize, end: usize, column: usize) {
