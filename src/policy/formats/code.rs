@@ -43,9 +43,17 @@ pub(super) fn scan(sink: &mut Sink<'_>, range: Range<usize>, calls: bool) {
         }
         let judged @ Judged::Secret(..) = sink.judge(name, Level::Keys) else { continue };
         let quoted = start.checked_sub(1).and_then(|b| sink.text.get(b)).is_some_and(|b| b"\"'`".contains(b));
-        if let Some(literal) = literal(sink.slice(end..range.end), end, quoted, calls) {
+        let method = name.rsplit(|b| *b == b'.').next().unwrap_or_default();
+        let place = Place {
+            quoted,
+            calls,
+            // `creds.get("x")` asks for a name.
+            called: by || matches!(sink.judge(method, Level::Keys), Judged::Secret(..)),
+            listed: quoted && is_listed(sink.slice(range.start..start - 1)),
+        };
+        if let Some(literal) = literal(sink.slice(end..range.end), end, &place) {
             let text = sink.slice(literal.clone());
-            if !is_label(text, name) {
+            if !is_label(text, name) && !is_variable(sink, text) {
                 sink.value(literal.clone(), judged);
             }
             at = literal.end.max(end);
@@ -53,18 +61,58 @@ pub(super) fn scan(sink: &mut Sink<'_>, range: Range<usize>, calls: bool) {
     }
 }
 
+/// How a name stands.
+struct Place {
+    quoted: bool,
+    /// Whether what is passed beside a name counts.
+    calls: bool,
+    /// Whether what is passed to the name itself may be its value.
+    called: bool,
+    /// Whether a name in quotes is one of a list, or passed to a function that hardly gives it a value.
+    listed: bool,
+}
+
+/// See [`Place::listed`]; `before` is what stands before the quote.
+fn is_listed(before: &[u8]) -> bool {
+    let before = before.trim_ascii_end();
+    match before.split_last() {
+        Some((b',' | b'[' | b'{', _)) => true,
+        Some((b'(', before)) => {
+            let len = before.iter().rev().take_while(|b| is_name(**b)).count();
+            let function = before.get(before.len() - len..).unwrap_or_default().to_ascii_lowercase();
+            const GIVES: &[&[u8]] = &[
+                b"env", b"get", b"set", b"put", b"add", b"defin", b"conf", b"opt", b"param", b"default",
+                b"attr", b"prop", b"field", b"header", b"append", b"insert", b"with", b"secret", b"pass",
+                b"token", b"key", b"auth", b"cred", b"arg", b"var", b"input",
+            ];
+            !function.is_empty() && !GIVES.iter().any(|word| memchr::memmem::find(&function, word).is_some())
+        }
+        _ => false,
+    }
+}
+
+/// The name of an environment variable: `"AWS_SECRET_ACCESS_KEY"`.
+fn is_variable(sink: &Sink<'_>, text: &[u8]) -> bool {
+    text.contains(&b'_')
+        && text.iter().all(|b| b.is_ascii_uppercase() || *b == b'_')
+        && !matches!(sink.judge(text, Level::Keys), Judged::Unknown(_))
+}
+
 /// A text for people, or the name of a field: not a value of its own.
 fn is_label(text: &[u8], name: &[u8]) -> bool {
     let last = |words: Vec<Vec<u8>>| words.last().cloned();
+    let all_in = |few: &[Vec<u8>], many: &[Vec<u8>]| few.len() > 1 && few.iter().all(|w| many.contains(w));
     let words = super::names::words(text);
     let plain = text.iter().all(|b| b.is_ascii_alphabetic() || b"_-. ".contains(b));
     value::is_prose(text)
+        || (plain && words.len() <= 5 && all_in(&super::names::words(name), &words))
         || (plain && words.len() <= 3 && last(words) == last(super::names::words(name)))
         || text.contains(&b'|') && text.iter().all(|b| b.is_ascii_alphanumeric() || b"|:_,".contains(b))
 }
 
 /// The literal that belongs to a name which ends where `rest` begins; `at` is that place.
-fn literal(rest: &[u8], at: usize, quoted: bool, calls: bool) -> Option<Range<usize>> {
+fn literal(rest: &[u8], at: usize, place: &Place) -> Option<Range<usize>> {
+    let Place { quoted, calls, called, listed } = *place;
     let skip = |from: usize, set: &[u8]| {
         let bytes = rest.get(from..).unwrap_or_default();
         from + bytes.iter().take(GAP_MAX).take_while(|b| set.contains(b)).count()
@@ -90,6 +138,7 @@ fn literal(rest: &[u8], at: usize, quoted: bool, calls: bool) -> Option<Range<us
     let found = operator.iter().find(|op| rest.get(from..).is_some_and(|r| r.starts_with(op)));
     match found {
         Some(&b"," | &b"(") if !calls => return None,
+        Some(&b"(") if !called => return None,
         Some(&b",") if !quoted => return None,
         Some(op) => from += op.len(),
         // `password "…"`: only with a space, and not behind a closing bracket.
@@ -124,9 +173,8 @@ fn literal(rest: &[u8], at: usize, quoted: bool, calls: bool) -> Option<Range<us
     // One name of many: `["ftp_password", "ftp_user", …]`.
     let inside = rest.get(literal.clone())?;
     let is_listed = matches!(found, Some(&b","))
-        && behind.get(1) == Some(&b',')
         && inside.iter().all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-'))
-        && super::names::words(inside).len() > 1;
+        && (listed || (behind.get(1) == Some(&b',') && super::names::words(inside).len() > 1));
     (!is_key && !describes && !is_listed).then_some(at + literal.start..at + literal.end)
 }
 

@@ -135,7 +135,7 @@ fn words(sink: &mut Sink<'_>, range: Range<usize>, line: usize, level: Level) ->
             let value = inside(sink, at + name + sign..end);
             sink.value(value, judged);
             before = None;
-        } else if let Some(judged) = before.take() {
+        } else if let Some(judged) = before.take().filter(|_| !is_long_flag(text)) {
             let value = inside(sink, at..end);
             sink.value(value, judged);
         } else if matches!(text, b"set" | b"setenv" | b"ENV" | b"ARG") {
@@ -154,6 +154,12 @@ fn words(sink: &mut Sink<'_>, range: Range<usize>, line: usize, level: Level) ->
         at = end.max(at + 1);
     }
     line_end(sink, at.max(line).min(range.end), range.end)
+}
+
+/// `--name`: what stands before it has no value.
+fn is_long_flag(word: &[u8]) -> bool {
+    word.strip_prefix(b"--")
+        .is_some_and(|name| name.len() > 1 && name.iter().all(|b| b.is_ascii_lowercase() || *b == b'-'))
 }
 
 /// The end of the shell word that begins here: quotes and substitutions belong to it.

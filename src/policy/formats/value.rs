@@ -37,6 +37,8 @@ fn is_harmless(value: &[u8], numbers: bool) -> bool {
         || is_placeholder(value)
         || is_path(value)
         || is_elsewhere(value)
+        // A reference that was cut at its first space.
+        || matches!(value, b"${{" | b"{{")
 }
 
 /// How long the scheme of an `Authorization` value is, with the space behind it.

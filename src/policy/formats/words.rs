@@ -130,7 +130,10 @@ pub(super) fn armour(sink: &mut Sink<'_>, range: Range<usize>) {
         } else if open.is_none() && !text.starts_with(b"#") {
             let name = text.iter().position(u8::is_ascii_whitespace).unwrap_or(text.len());
             let judged = sink.judge(text.get(..name).unwrap_or_default(), Level::Keys);
-            if matches!(judged, Judged::Secret(..)) {
+            // `Signature Algorithm: …`
+            let head = text.iter().take(64).position(|b| *b == b':').and_then(|colon| text.get(..colon));
+            let harmless = head.is_some_and(|h| matches!(sink.judge(h, Level::Keys), Judged::Harmless(_)));
+            if matches!(judged, Judged::Secret(..)) && !harmless {
                 sink.value(line.start + name..line.end, judged);
             }
         }
