@@ -34,6 +34,20 @@ fn same_inode(a: &Stamp, b: &Stamp) -> bool {
     (a.dev, a.ino) == (b.dev, b.ino)
 }
 
+/// Gives directories of lower their modes back that an interruption left open.
+pub(super) fn settle(disk: &dyn Disk, plan: &Plan) -> Result<()> {
+    for closed in &plan.closed {
+        let place = Spot::lower(&closed.path);
+        let Some(now) = disk.roots().stat(&place).at("look at", &place)? else { continue };
+        let is_opened = [0o200, 0o300].iter().any(|bits| now.mode == closed.stamp.mode | bits);
+        if same_inode(&closed.stamp, &Stamp::from(&now)) && is_opened && now.mode != closed.stamp.mode {
+            let attrs = Attrs { mtime: None, ..Attrs::of(&now, closed.stamp.mode) };
+            disk.set_attrs(&place, &attrs).at("close", &place)?;
+        }
+    }
+    Ok(())
+}
+
 impl Steps<'_> {
     /// Does all steps, from a state in which none is done.
     pub(super) fn forward(&self) -> Result<()> {

@@ -11,7 +11,7 @@ use super::revise::{NewFile, Reviser};
 use super::select::{Options, Pattern, Selection};
 use super::wire::path_text;
 use super::workspace::Workspace;
-use crate::change::{Change, ChangeKind, ChangeSet, Side, Sides, TextDiff};
+use crate::change::{Change, ChangeKind, ChangeSet, Conflict, Side, Sides, TextDiff};
 use crate::path::RelPath;
 use crate::sys::FileType;
 
@@ -121,7 +121,10 @@ fn is_dir(side: &Option<Side>) -> bool {
 }
 
 fn drop_whole(reviser: &mut Reviser<'_>, changes: &ChangeSet, change: &Change) -> Result<()> {
-    if let (Some(old), Some(new), 0) = (&change.old, &change.new, change.git_objects)
+    // What nobody could look into goes as a whole.
+    let unseen =
+        change.git_objects > 0 || change.conflict == Some(Conflict::Unreadable) && is_dir(&change.new);
+    if let (Some(old), Some(new), false) = (&change.old, &change.new, unseen)
         && is_dir(&change.old)
         && is_dir(&change.new)
     {
@@ -130,7 +133,7 @@ fn drop_whole(reviser: &mut Reviser<'_>, changes: &ChangeSet, change: &Change) -
     if let ChangeKind::Renamed { from } = &change.kind {
         reviser.drop_entry(from, false)?;
     }
-    reviser.drop_entry(&change.path, change.git_objects > 0)?;
+    reviser.drop_entry(&change.path, unseen)?;
     // New directories that hold nothing else go with it.
     for dir in change.path.ancestors().skip(1) {
         let comes_along = |c: &Change| c.implied && c.kind == ChangeKind::Added;

@@ -155,8 +155,10 @@ impl Roots {
         }
     }
 
+    /// Directories of upper may be closed to their owner by the agent, and are listed all the same.
     pub(super) fn list(&self, at: &Spot) -> Result<Vec<RawEntry>> {
-        sys::list_dir(sys::open_list(self.fd(at.area), &at.path)?)
+        let open = if at.area == Area::Upper { sys::open_own_list } else { sys::open_list };
+        sys::list_dir(open(self.fd(at.area), &at.path)?)
     }
 
     pub(super) fn open_file(&self, at: &Spot) -> Result<File> {
@@ -189,7 +191,8 @@ impl Roots {
 
     /// One extended attribute, through an `O_PATH` descriptor.
     pub(super) fn xattr(&self, at: &Spot, name: &[u8]) -> Result<Option<Vec<u8>>> {
-        sys::get_xattr(self.open_path(at)?.as_fd(), name)
+        let fd = self.open_path(at)?;
+        sys::despite_mode(&[(fd.as_fd(), 0o400)], || sys::get_xattr(fd.as_fd(), name))
     }
 
     /// The extended attributes that go with an object from layer to layer.
@@ -202,7 +205,8 @@ impl Roots {
         let fd = self.open_path(at)?;
         let mut all = Vec::new();
         for name in sys::list_xattrs(fd.as_fd())? {
-            if let Some(value) = sys::get_xattr(fd.as_fd(), &name)? {
+            let value = sys::despite_mode(&[(fd.as_fd(), 0o400)], || sys::get_xattr(fd.as_fd(), &name))?;
+            if let Some(value) = value {
                 all.push((name, value));
             }
         }
@@ -216,14 +220,13 @@ pub(super) struct RealDisk(pub(super) Roots);
 
 impl Disk for RealDisk {
     fn mkdir(&self, at: &Spot) -> Result<()> {
-        let (dir, name) = self.0.parent(at)?;
-        rfs::mkdirat(&dir, name.as_bytes(), Mode::RWXU)
+        self.edit(at, |dir, name| rfs::mkdirat(dir, name, Mode::RWXU))
     }
 
     fn put_file(&self, at: &Spot, fill: &Fill<'_>) -> Result<()> {
-        let (dir, name) = self.0.parent(at)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = File::from(rfs::openat(&dir, name.as_bytes(), flags, Mode::RUSR | Mode::WUSR)?);
+        let open = |dir: BorrowedFd<'_>, name: &[u8]| rfs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR);
+        let file = File::from(self.edit(at, open)?);
         match fill {
             Fill::Bytes(bytes) => write_all(&file, bytes),
             Fill::Copy(from) => sys::clone_or_copy(from, &file, sys::stat_fd(from.as_fd())?.size).map(|_| ()),
@@ -238,12 +241,10 @@ impl Disk for RealDisk {
     }
 
     fn symlink(&self, target: &[u8], at: &Spot) -> Result<()> {
-        let (dir, name) = self.0.parent(at)?;
-        rfs::symlinkat(target, &dir, name.as_bytes())
+        self.edit(at, |dir, name| rfs::symlinkat(target, dir, name))
     }
 
     fn mknod(&self, kind: FileType, at: &Spot) -> Result<()> {
-        let (dir, name) = self.0.parent(at)?;
         let raw = match kind {
             FileType::Fifo => rfs::FileType::Fifo,
             FileType::Socket => rfs::FileType::Socket,
@@ -256,13 +257,12 @@ impl Disk for RealDisk {
             | FileType::BlockDevice
             | FileType::Unknown => return Err(Errno::INVAL),
         };
-        rfs::mknodat(&dir, name.as_bytes(), raw, Mode::RUSR | Mode::WUSR, 0)
+        self.edit(at, |dir, name| rfs::mknodat(dir, name, raw, Mode::RUSR | Mode::WUSR, 0))
     }
 
     fn link(&self, from: &Spot, to: &Spot) -> Result<()> {
         let (old_dir, old) = self.0.parent(from)?;
-        let (new_dir, new) = self.0.parent(to)?;
-        rfs::linkat(&old_dir, old.as_bytes(), &new_dir, new.as_bytes(), AtFlags::empty())
+        self.edit(to, |dir, new| rfs::linkat(&old_dir, old.as_bytes(), dir, new, AtFlags::empty()))
     }
 
     fn rename(&self, from: &Spot, to: &Spot, how: How) -> Result<()> {
@@ -273,17 +273,15 @@ impl Disk for RealDisk {
             How::Exchange => RenameFlags::EXCHANGE,
             How::Replace => RenameFlags::empty(),
         };
-        rfs::renameat_with(&old_dir, old.as_bytes(), &new_dir, new.as_bytes(), flags)
+        sys::rename_own(old_dir.as_fd(), old.as_bytes(), new_dir.as_fd(), new.as_bytes(), flags)
     }
 
     fn unlink(&self, at: &Spot) -> Result<()> {
-        let (dir, name) = self.0.parent(at)?;
-        rfs::unlinkat(&dir, name.as_bytes(), AtFlags::empty())
+        self.edit(at, |dir, name| rfs::unlinkat(dir, name, AtFlags::empty()))
     }
 
     fn rmdir(&self, at: &Spot) -> Result<()> {
-        let (dir, name) = self.0.parent(at)?;
-        rfs::unlinkat(&dir, name.as_bytes(), AtFlags::REMOVEDIR)
+        self.edit(at, |dir, name| rfs::unlinkat(dir, name, AtFlags::REMOVEDIR))
     }
 
     fn set_attrs(&self, at: &Spot, attrs: &Attrs) -> Result<()> {
@@ -300,11 +298,14 @@ impl Disk for RealDisk {
     }
 
     fn set_xattr(&self, at: &Spot, name: &[u8], value: &[u8]) -> Result<()> {
-        sys::set_xattr(self.0.open_path(at)?.as_fd(), name, value, XattrFlags::empty())
+        let fd = self.0.open_path(at)?;
+        let set = || sys::set_xattr(fd.as_fd(), name, value, XattrFlags::empty());
+        sys::despite_mode(&[(fd.as_fd(), 0o200)], set)
     }
 
     fn remove_xattr(&self, at: &Spot, name: &[u8]) -> Result<()> {
-        match sys::remove_xattr(self.0.open_path(at)?.as_fd(), name) {
+        let fd = self.0.open_path(at)?;
+        match sys::despite_mode(&[(fd.as_fd(), 0o200)], || sys::remove_xattr(fd.as_fd(), name)) {
             Err(Errno::NODATA) => Ok(()),
             other => other,
         }
@@ -326,6 +327,13 @@ impl Disk for RealDisk {
 }
 
 impl RealDisk {
+    /// Changes an entry of a directory, also where the directory's mode keeps its owner from it: what lies there may be the agent's to
+    /// change, and so must it be to apply. A directory of lower that is open when all ends here is closed by the recovery (`commit::settle`).
+    fn edit<T>(&self, at: &Spot, act: impl Fn(BorrowedFd<'_>, &[u8]) -> Result<T>) -> Result<T> {
+        let (dir, name) = self.0.parent(at)?;
+        sys::despite_mode(&[(dir.as_fd(), 0o300)], || act(dir.as_fd(), name.as_bytes()))
+    }
+
     /// Owner and group, where they differ and may be given; without privilege a group that the process may not give stays, as
     /// with `cp -p`.
     fn set_owner(&self, fd: BorrowedFd<'_>, now: &Stat, attrs: &Attrs) -> Result<()> {

@@ -4,12 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use super::commit::Steps;
+use super::commit::{Steps, settle};
 use super::contents::{Contents, Fit};
 use super::disk::{Area, Disk, Roots, Spot};
 use super::error::{ApplyError, Context as _, Pending, Progress, Result, Side};
 use super::journal::{Begin, Journal, Kind, MaybeStamp, Record};
-use super::plan::{Action, Applied, Content, Kept, Note, Object, Old, Plan, Source, Step};
+use super::plan::{Action, Applied, Closed, Content, Kept, Note, Object, Old, Plan, Source, Step};
 use super::stage::{Supply, stage};
 use super::workspace::Workspace;
 use super::{Site, store};
@@ -105,6 +105,9 @@ pub(super) fn run(disk: &dyn Disk, site: &Site<'_>, kind: Kind, plan: &Plan, fit
         return Ok(Done::of(None, plan));
     }
     let id = new_id()?;
+    let mut plan = plan.clone();
+    plan.closed = closed(disk.roots(), &plan)?;
+    let plan = &plan;
     let begin = Begin { id: id.clone(), kind: kind.clone(), plan: plan.clone() };
     let supply = match &kind {
         Kind::Apply { .. } => {
@@ -129,6 +132,28 @@ pub(super) fn run(disk: &dyn Disk, site: &Site<'_>, kind: Kind, plan: &Plan, fit
     let journal = written(journal, &steps).map_err(unfinished(Progress::Writing))?;
     store::finish(disk, site, journal, &kind, plan).map_err(unfinished(Progress::Written))?;
     Ok(Done::of(Some(&id), plan))
+}
+
+/// The directories of lower whose modes keep their owner from what the steps do in them. One that a step opens is open then.
+fn closed(roots: &Roots, plan: &Plan) -> Result<Vec<Closed>> {
+    let opens =
+        |s: &&Step| matches!(&s.action, Action::SetAttrs { attrs, .. } if attrs.mode & 0o300 == 0o300);
+    let opened: BTreeSet<&RelPath> = plan.steps.iter().filter(opens).map(|s| &s.path).collect();
+    let moves = plan.steps.iter().filter(|s| !matches!(s.action, Action::SetAttrs { .. }));
+    let places: BTreeSet<RelPath> = moves
+        .flat_map(|s| [Some(s.path.clone()), s.path.parent()])
+        .flatten()
+        .chain([RelPath::root()])
+        .collect();
+    let mut closed = Vec::new();
+    for path in places.into_iter().filter(|p| !opened.contains(p)) {
+        let at = Spot::lower(&path);
+        let stat = roots.stat(&at).at("look at", &at)?;
+        if let Some(stat) = stat.filter(|s| s.is_dir() && s.mode & 0o300 != 0o300) {
+            closed.push(Closed { path, stamp: Stamp::from(&stat) });
+        }
+    }
+    Ok(closed)
 }
 
 fn prepare<'a>(
@@ -186,6 +211,7 @@ pub(super) fn take_back(disk: &dyn Disk, id: &str, plan: &Plan, staged: &[Option
         store::remove_tree(disk, &staging)?;
         disk.sync(&root).at("sync", &root)?;
     }
+    settle(disk, plan)?;
     let journal = super::journal::session_spot(id).at("name", &root)?;
     if disk.roots().stat(&journal).at("look at", &journal)?.is_some() {
         disk.unlink(&journal).at("remove", &journal)?;

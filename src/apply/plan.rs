@@ -24,6 +24,9 @@ pub struct Plan {
     pub(super) options: Options,
     /// In the order in which they are done.
     pub steps: Vec<Step>,
+    /// Directories of lower that the steps work in although their modes keep their owner from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) closed: Vec<Closed>,
     /// What leaves the upper, or gets a new base in it, once the steps are done.
     pub(super) trims: Vec<Trim>,
     /// The changes that the steps make.
@@ -49,6 +52,15 @@ pub struct Step {
     pub before: Option<Stamp>,
     /// What is done.
     pub action: Action,
+}
+
+/// A directory of lower that is opened to its owner for moments only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Closed {
+    #[serde(with = "wire::path")]
+    pub(super) path: RelPath,
+    #[serde(with = "wire::stamp")]
+    pub(super) stamp: Stamp,
 }
 
 /// What a step does.
@@ -429,6 +441,7 @@ impl Plan {
             root,
             options,
             steps: Vec::new(),
+            closed: Vec::new(),
             trims: Vec::new(),
             applied: Vec::new(),
             kept: Vec::new(),

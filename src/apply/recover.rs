@@ -3,7 +3,7 @@
 //! because a power loss may have kept a later step and lost an earlier one.
 
 use super::Site;
-use super::commit::Steps;
+use super::commit::{Steps, settle};
 use super::contents::Fit;
 use super::disk::{Area, Disk, Spot};
 use super::error::{ApplyError, Context as _, Pending, Result};
@@ -54,6 +54,7 @@ pub(super) fn recover_on(disk: &dyn Disk, site: &Site<'_>, way: Way) -> Result<R
     };
     site.judge.names_changed();
     let (journal, story) = resumed;
+    settle(disk, &story.begin.plan)?;
     let pending = Pending { id, progress: story.progress() };
     let result = match &story.begin.kind {
         // The abort of an apply, itself interrupted: to go back means to end it, to go on means to take it back.

@@ -298,7 +298,7 @@ impl Restorer<'_> {
             let Some(lower) = self.lower(&dir)?.filter(Stat::is_dir) else { return Ok(false) };
             // Complete before it is seen: an interruption leaves no directory with half of its attributes.
             let fresh = self.aside.at("parent").at("name", &self.aside)?;
-            let attrs = Attrs::of(&lower, lower.mode | 0o700);
+            let attrs = Attrs::of(&lower, lower.mode);
             copy_lower_dir(self.disk, &dir, &lower, &fresh, (false, &attrs))?;
             move_object(self.disk, &fresh, &Spot::upper(&dir))?;
         }

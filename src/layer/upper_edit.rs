@@ -35,10 +35,10 @@ impl UpperDir {
 
     fn move_in(&self, staged: &Staged, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
         let from = staged.name.as_bytes();
-        match rename(self.work.as_fd(), from, dir, name, RenameFlags::empty()) {
+        match sys::rename_own(self.work.as_fd(), from, dir, name, RenameFlags::empty()) {
             // A directory cannot replace a whiteout: they change places, and the whiteout goes.
             Err(Errno::NOTDIR) => {
-                rename(self.work.as_fd(), from, dir, name, RenameFlags::EXCHANGE)?;
+                sys::rename_own(self.work.as_fd(), from, dir, name, RenameFlags::EXCHANGE)?;
                 staged.is_placed();
                 unlink(self.work.as_fd(), from)
             }
@@ -110,7 +110,7 @@ impl UpperDir {
                     return self.put_in_place(&staged, dir.as_fd(), name.as_bytes());
                 }
                 let (work, name) = (self.work.as_fd(), name.as_bytes());
-                rename(work, staged.as_bytes(), dir.as_fd(), name, RenameFlags::EXCHANGE)?;
+                sys::rename_own(work, staged.as_bytes(), dir.as_fd(), name, RenameFlags::EXCHANGE)?;
                 remove_tree(self.work.as_fd(), staged.as_bytes())
             }
         }
@@ -138,7 +138,7 @@ impl UpperDir {
             // A directory leaves in one step, whatever is in it.
             Err(Errno::ISDIR | Errno::PERM) => {
                 let aside = self.fresh_name();
-                rename(dir, name, self.work.as_fd(), aside.as_bytes(), RenameFlags::empty())?;
+                sys::rename_own(dir, name, self.work.as_fd(), aside.as_bytes(), RenameFlags::empty())?;
                 remove_tree(self.work.as_fd(), aside.as_bytes())
             }
             other => other,
@@ -204,7 +204,7 @@ impl UpperDir {
     pub fn swap_in(&self, staged: &Staged, path: &RelPath) -> Result<()> {
         let (dir, name) = sys::open_parent(self.as_fd(), path)?;
         let work = self.work.as_fd();
-        rename(work, staged.name.as_bytes(), dir.as_fd(), name.as_bytes(), RenameFlags::EXCHANGE)?;
+        sys::rename_own(work, staged.name.as_bytes(), dir.as_fd(), name.as_bytes(), RenameFlags::EXCHANGE)?;
         staged.is_placed();
         remove_tree(self.work.as_fd(), staged.name.as_bytes())
     }
@@ -254,7 +254,7 @@ impl UpperDir {
     /// The errno of renameat(2).
     pub fn place_in(&self, dir: &Staged, staged: &Staged, name: &[u8]) -> Result<()> {
         let work = self.work.as_fd();
-        rename(work, staged.name.as_bytes(), dir.as_fd(), name, RenameFlags::empty())?;
+        sys::rename_own(work, staged.name.as_bytes(), dir.as_fd(), name, RenameFlags::empty())?;
         staged.is_placed();
         Ok(())
     }
@@ -269,27 +269,6 @@ impl UpperDir {
             rfs::linkat(&from, old.as_bytes(), dir.as_fd(), name, AtFlags::empty())
         })
     }
-}
-
-/// Renames also into a directory that its owner closed to himself (what is copied up there may well be writable), and a directory
-/// that he may not write: one that gets another parent must be writable (rename(2)).
-fn rename(
-    from: BorrowedFd<'_>,
-    old: &[u8],
-    to: BorrowedFd<'_>,
-    new: &[u8],
-    flags: RenameFlags,
-) -> Result<()> {
-    let act = || rfs::renameat_with(from, old, to, new, flags);
-    match act() {
-        Err(Errno::ACCESS) => {}
-        other => return other,
-    }
-    let moved = sys::open_path_at(from, old)?;
-    let other = if flags.contains(RenameFlags::EXCHANGE) { sys::open_path_at(to, new).ok() } else { None };
-    let mut closed = vec![(from, 0o300), (to, 0o300), (moved.as_fd(), 0o200)];
-    closed.extend(other.as_ref().map(|fd| (fd.as_fd(), 0o200)));
-    sys::despite_mode(&closed, act)
 }
 
 /// Marks a directory opaque.

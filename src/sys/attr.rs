@@ -1,11 +1,11 @@
 //! Attributes of objects: reading them in one form (statx), and setting owner, mode and times through a descriptor, `O_PATH`
 //! ones and symbolic links included.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::ReentrantMutex;
-use rustix::fs::{self as rfs, AtFlags, Gid, Mode, Statx, Timespec, Timestamps, Uid};
+use rustix::fs::{self as rfs, AtFlags, Gid, Mode, RenameFlags, Statx, Timespec, Timestamps, Uid};
 
 use super::{Errno, Result, proc_path};
 
@@ -217,6 +217,30 @@ pub fn despite_mode<T>(objects: &[(BorrowedFd<'_>, u32)], act: impl Fn() -> Resu
     let result = act();
     let back: Vec<Result<()>> = closed.iter().map(|(fd, mode, _)| set_mode(*fd, *mode)).collect();
     back.into_iter().collect::<Result<()>>().and(result)
+}
+
+/// Renames also into a directory that its owner closed to himself (what is in it may well be writable), and a directory that he may not
+/// write: one that gets another parent must be writable (rename(2)).
+///
+/// # Errors
+/// The errno of renameat2(2).
+pub fn rename_own(
+    from: BorrowedFd<'_>,
+    old: &[u8],
+    to: BorrowedFd<'_>,
+    new: &[u8],
+    flags: RenameFlags,
+) -> Result<()> {
+    let act = || rfs::renameat_with(from, old, to, new, flags);
+    match act() {
+        Err(Errno::ACCESS) => {}
+        other => return other,
+    }
+    let moved = super::open_path_at(from, old)?;
+    let other = if flags.contains(RenameFlags::EXCHANGE) { super::open_path_at(to, new).ok() } else { None };
+    let mut closed = vec![(from, 0o300), (to, 0o300), (moved.as_fd(), 0o200)];
+    closed.extend(other.as_ref().map(|fd| (fd.as_fd(), 0o200)));
+    despite_mode(&closed, act)
 }
 
 /// Sets owner and group of what a descriptor refers to, symbolic links included; `None` leaves one as it is.

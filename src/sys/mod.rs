@@ -18,7 +18,7 @@ mod shortage;
 mod signal;
 mod xattr;
 
-pub use attr::{FileType, Stat, Time, despite_mode, set_mode, set_owner, set_times};
+pub use attr::{FileType, Stat, Time, despite_mode, rename_own, set_mode, set_owner, set_times};
 pub use copy::{clone_or_copy, copy_range, next_data, read_full, read_up_to};
 pub use dir::{RawEntry, list_dir};
 pub use ns::{

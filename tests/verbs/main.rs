@@ -8,42 +8,68 @@
     reason = "a test fails by panicking, and says why it skips"
 )]
 
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use expect_test::expect;
 
+mod closed;
 mod gates;
 mod restore;
 mod together;
 
 const BIN: &str = env!("CARGO_BIN_EXE_scrubfs");
 
-/// A workspace `w`, and its session `w`, mounted at `m`.
-struct World(tempfile::TempDir);
+/// An ordinary user.
+const NOBODY: u32 = 65534;
+
+/// A workspace `w`, and its session `w`, mounted at `m`; all of it is an ordinary user's or the tester's.
+struct World {
+    dir: tempfile::TempDir,
+    ordinary: bool,
+}
 
 impl World {
     /// `None` where FUSE is not to be had.
     fn new(lower: &[(&str, &str)]) -> Option<Self> {
+        Self::of(lower, false)
+    }
+
+    /// As an ordinary user, whom modes keep from things. `None` also where the tester is not root.
+    fn of_ordinary(lower: &[(&str, &str)]) -> Option<Self> {
+        Self::of(lower, true)
+    }
+
+    fn of(lower: &[(&str, &str)], ordinary: bool) -> Option<Self> {
         if !Path::new("/dev/fuse").exists() {
             assert!(std::env::var_os("SCRUBFS_REQUIRE_FUSE").is_none(), "/dev/fuse is missing");
             eprintln!("skipped: /dev/fuse is missing");
             return None;
         }
-        let world = Self(tempfile::Builder::new().prefix("scrubfs-verbs.").tempdir_in("/tmp").unwrap());
+        if ordinary && !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root can be somebody else");
+            return None;
+        }
+        let dir = tempfile::Builder::new().prefix("scrubfs-verbs.").tempdir_in("/tmp").unwrap();
+        let world = Self { dir, ordinary };
         for sub in ["w", "m", "home", "config"] {
             std::fs::create_dir(world.path(sub)).unwrap();
         }
         for (name, content) in lower {
             world.write(&format!("w/{name}"), content);
         }
+        if ordinary {
+            std::fs::copy(BIN, world.path("scrubfs")).unwrap();
+            world.sh(&format!("chown -R {NOBODY}:{NOBODY} ."), false);
+        }
         world.run(&["mount", "w", "--at", "m"]);
         Some(world)
     }
 
     fn path(&self, sub: &str) -> PathBuf {
-        self.0.path().join(sub)
+        self.dir.path().join(sub)
     }
 
     fn write(&self, name: &str, content: &str) {
@@ -57,9 +83,18 @@ impl World {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(BIN);
+        let program = if self.ordinary { self.path("scrubfs") } else { BIN.into() };
+        self.program(program.as_os_str(), self.ordinary)
+    }
+
+    fn program(&self, program: &OsStr, ordinary: bool) -> Command {
+        let mut command = Command::new(if ordinary { "setpriv".as_ref() } else { program });
+        if ordinary {
+            let id = NOBODY.to_string();
+            command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]).arg(program);
+        }
         command
-            .current_dir(self.0.path())
+            .current_dir(self.dir.path())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path("home"))
@@ -67,6 +102,13 @@ impl World {
             .env("SCRUBFS_CONFIG_DIR", self.path("config"))
             .stdin(Stdio::null());
         command
+    }
+
+    /// What a shell script prints.
+    fn sh(&self, script: &str, ordinary: bool) -> String {
+        let ran = self.program("sh".as_ref(), ordinary).args(["-ec", script]).output().unwrap();
+        assert!(ran.status.success(), "{script}: {}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8(ran.stdout).unwrap()
     }
 
     /// Exit code, and what was printed.

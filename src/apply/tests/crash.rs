@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::faulty::{Fault, Faulty};
-use super::lab::{Lab, Tree, tree};
+use super::lab::{Lab, Tree, chmod, tree};
 use crate::apply::contents::Fit;
 use crate::apply::execute::run;
 use crate::apply::journal::Kind;
@@ -297,6 +297,34 @@ fn a_power_loss_that_takes_any_part_of_the_unsynced_writes_is_recovered() {
         }
     }
     assert!(cases > 100, "only {cases} cases");
+}
+
+/// For its owner a closed directory is opened within a call, which root does not need and a fault does not stop in.
+#[test]
+fn a_directory_that_an_interruption_left_open_is_closed_again() {
+    let build = || {
+        let lab = Lab::in_memory();
+        lab.put("closed/edited", "old\n");
+        lab.put("closed/gone", "gone\n");
+        lab.agent_writes("closed/edited", "new\n");
+        lab.agent_deletes("closed/gone");
+        chmod(&lab.ws().join("closed"), 0o555);
+        chmod(&lab.up().join("closed"), 0o555);
+        lab
+    };
+    for undo in [false, true] {
+        let scene = Scene { name: "closed", build, undo, keep: 5 };
+        let ends = scene.ends();
+        for call in 0..ends.calls {
+            let (lab, way) = (scene.start(), WAYS[call % 2]);
+            scene.act(&lab, Fault::Stop(call), |_| false).0.ok();
+            let waits = pending(&lab.state()).unwrap().is_some();
+            if waits {
+                chmod(&lab.ws().join("closed"), 0o755);
+            }
+            settle(&lab, &ends, way, &format!("undo {undo}: stop at {call} of {}: {way:?}", ends.calls));
+        }
+    }
 }
 
 /// The copies of the journal that are there: the session's own, and the one in the staging directory.
