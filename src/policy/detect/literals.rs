@@ -1,8 +1,9 @@
 //! The first stage of the engine: finds the occurrences of several hundred literals at memory speed. Each literal is known by two
-//! windows of three bytes, so that one of them lies at an even offset wherever the literal stands: the rarest at an even and the
-//! rarest at an odd distance from its beginning. A text is then probed at every second byte against a bitmap, and what passes is
-//! compared eight bytes at a time. The cost per byte is bounded: a probe, and a comparison with the few literals that share a
-//! window. Letter case is folded here and judged by the last comparison.
+//! windows of four bytes, one at an even and one at an odd distance from its beginning, so that one of them lies at an even offset
+//! wherever the literal stands: the rarest ones; the first byte may lie before the literal. A text is probed at every second byte
+//! against a table whose rows stand for the last three bytes and whose columns for the first, and what passes is compared eight bytes
+//! at a time. The cost per byte is bounded: a probe, and a comparison with the few literals that share a window. Letter case is folded
+//! here and judged by the last comparison.
 
 use super::bigrams::frequency;
 use super::class::Class;
@@ -16,10 +17,12 @@ pub(super) enum Beside {
     Prev(Class),
 }
 
-const BITMAP_BITS: u32 = 17;
-const WORDS: usize = 1 << (BITMAP_BITS - 6);
+/// The table takes 128 KiB. A smaller one stays in the nearest cache, and lets more pass that no literal has.
+const ROW_BITS: u32 = 15;
+const ROWS: usize = 1 << ROW_BITS;
 const HEADS: usize = 4096;
-const STEP: usize = 16;
+/// How many bytes are probed at once, at every second of them.
+const STEP: usize = 18;
 const BLOCK: usize = STEP + 2;
 
 /// How many of the eight bytes that are compared at once stand before the window.
@@ -40,8 +43,12 @@ struct Literal {
 /// One window of a literal.
 #[derive(Debug, Clone, Copy)]
 struct Window {
+    /// Its last three bytes, case folded.
     gram: u32,
+    /// The columns of the bytes that may stand first.
+    columns: u32,
     literal: u32,
+    /// Where it begins in the literal; before it, if negative.
     offset: i32,
     /// What the literal has in the eight bytes around its window, case folded, and which bits of them it has.
     around: u64,
@@ -51,7 +58,8 @@ struct Window {
 /// A set of literals, each with a target that the caller chose.
 #[derive(Debug, Clone)]
 pub(super) struct Literals {
-    bitmap: Box<[u64; WORDS]>,
+    /// By the last three bytes of a window: the columns of the bytes that may stand before them.
+    rows: Box<[u32; ROWS]>,
     heads: Box<[(u32, u32)]>,
     windows: Box<[Window]>,
     literals: Box<[Literal]>,
@@ -69,26 +77,35 @@ impl LiteralsBuilder {
     /// Returns false if it is too short.
     pub(super) fn add(&mut self, bytes: &[u8], fold: bool, beside: Option<Beside>, target: usize) -> bool {
         let literal = u32::try_from(self.literals.len()).unwrap_or(u32::MAX);
-        let mut window = |gram: [u8; 3], offset: i32| {
+        let mut window = |gram: [u8; 3], columns: u32, offset: i32| {
             let (around, mask) = around(bytes, offset);
-            self.windows.push(Window { gram: folded(gram), literal, offset, around, mask });
+            self.windows.push(Window { gram: folded(gram), columns, literal, offset, around, mask });
         };
         match (bytes, beside) {
             ([a, b, c], Some(Beside::Prev(class))) => {
-                window([*a, *b, *c], 0);
+                window([*a, *b, *c], columns(&class), -1);
                 for z in class.bytes() {
-                    window([z, *a, *b], -1);
+                    window([z, *a, *b], u32::MAX, -2);
                 }
             }
             ([a, b, c], Some(Beside::Next(class))) => {
-                window([*a, *b, *c], 0);
+                window([*a, *b, *c], u32::MAX, -1);
                 for d in class.bytes() {
-                    window([*b, *c, d], 1);
+                    window([*b, *c, d], column(*a), 0);
+                }
+            }
+            // Its last bytes and what follows say more than its first bytes behind anything.
+            ([a, b, c, d], Some(Beside::Next(class)))
+                if frequency(None, [*b, *c, *d]) < frequency(None, [*a, *b, *c]) =>
+            {
+                window([*b, *c, *d], column(*a), 0);
+                for e in class.bytes() {
+                    window([*c, *d, e], column(*b), 1);
                 }
             }
             ([_, _, _, _, ..], _) => {
-                for (offset, gram) in rarest(bytes) {
-                    window(gram, offset);
+                for (offset, first, gram) in rarest(bytes) {
+                    window(gram, first.map_or(u32::MAX, column), offset);
                 }
             }
             _ => return false,
@@ -101,19 +118,18 @@ impl LiteralsBuilder {
         // Of two places that a window may stand for, the earlier one comes first.
         self.windows.sort_by_key(|w| (head_of(w.gram), w.gram, w.literal, std::cmp::Reverse(w.offset)));
         self.windows.dedup_by_key(|w| (w.gram, w.literal, w.offset));
-        let mut bitmap = Box::new([0; WORDS]);
+        let mut rows = Box::new([0; ROWS]);
         let mut heads = vec![(0, 0); HEADS];
         for (i, window) in self.windows.iter().enumerate() {
-            let (word, bit) = place(window.gram);
-            if let Some(slot) = bitmap.get_mut(word) {
-                *slot |= 1 << bit;
+            if let Some(row) = rows.get_mut(row_of(window.gram)) {
+                *row |= window.columns;
             }
             if let Some(head) = heads.get_mut(head_of(window.gram)) {
                 let i = u32::try_from(i).unwrap_or(u32::MAX);
                 *head = if head.1 == 0 { (i, i + 1) } else { (head.0, i + 1) };
             }
         }
-        Literals { bitmap, heads: heads.into(), windows: self.windows.into(), literals: self.literals.into() }
+        Literals { rows, heads: heads.into(), windows: self.windows.into(), literals: self.literals.into() }
     }
 }
 
@@ -123,31 +139,54 @@ impl Literals {
     pub(super) fn for_each(&self, text: &[u8], mut hit: impl FnMut(usize, usize)) {
         let mut at = 0;
         while let Some(block) = text.get(at..at + BLOCK).and_then(|b| <&[u8; BLOCK]>::try_from(b).ok()) {
-            self.block(text, block, at, &mut hit);
+            if self.any(block) {
+                self.each_of(text, block, at, &mut hit);
+            }
             at += STEP;
         }
-        let mut last = [0; BLOCK];
+        // What is left is shorter than two blocks.
         let rest = text.get(at..).unwrap_or_default();
-        for (to, from) in last.iter_mut().zip(rest) {
-            *to = *from;
+        for from in [0, STEP] {
+            let mut last = [0; BLOCK];
+            for (to, byte) in last.iter_mut().zip(rest.iter().skip(from)) {
+                *to = *byte;
+            }
+            self.each_of(text, &last, at + from, &mut hit);
         }
-        self.block(text, &last, at, &mut hit);
     }
 
+    /// Whether a window in a block passes. It is asked for all of them at once: hardly a block has one.
     #[inline(always)]
-    fn block(&self, text: &[u8], block: &[u8; BLOCK], at: usize, hit: &mut impl FnMut(usize, usize)) {
-        let mut found = 0;
-        for i in 0..STEP / 2 {
-            let gram = folded([block[2 * i], block[2 * i + 1], block[2 * i + 2]]);
-            let (word, bit) = place(gram);
-            found |= u32::from(self.bitmap[word & (WORDS - 1)] >> bit & 1 == 1) << i;
-        }
+    fn any(&self, block: &[u8; BLOCK]) -> bool {
+        let eight = |from: usize| {
+            let bytes = block.get(from..from + 8).and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
+            bytes.map_or(0, u64::from_le_bytes)
+        };
+        let three = |eight: u64| {
+            let folded = eight | FOLD;
+            self.probe(folded as u32) | self.probe((folded >> 16) as u32) | self.probe((folded >> 32) as u32)
+        };
+        (three(eight(0)) | three(eight(6)) | three(eight(12))) & 1 == 1
+    }
+
+    #[inline(never)]
+    fn each_of(&self, text: &[u8], block: &[u8; BLOCK], at: usize, hit: &mut impl FnMut(usize, usize)) {
+        let four = |i: usize| {
+            let four = block.get(2 * i..2 * i + 4).and_then(|four| <[u8; 4]>::try_from(four).ok());
+            four.map_or(0, u32::from_le_bytes) | FOLD as u32
+        };
+        let mut found = (0..STEP / 2).fold(0u32, |found, i| found | (self.probe(four(i)) & 1) << i);
         while found != 0 {
             let i = found.trailing_zeros() as usize;
             found &= found - 1;
-            let gram = folded([block[2 * i], block[2 * i + 1], block[2 * i + 2]]);
-            self.candidates(text, gram, at + 2 * i, hit);
+            self.candidates(text, four(i) >> 8, at + 2 * i, hit);
         }
+    }
+
+    /// The lowest bit tells whether a literal may have these four bytes, letter case folded; the others mean nothing.
+    #[inline(always)]
+    fn probe(&self, four: u32) -> u32 {
+        self.rows[row_of(four >> 8) & (ROWS - 1)] >> (four & 31)
     }
 
     #[inline(never)]
@@ -176,21 +215,23 @@ impl Literals {
     }
 }
 
-/// The rarest window at an even and the rarest at an odd offset of a literal of four bytes or more. In a literal that can overlap with
-/// itself the two are so near that occurrences are found in their order.
-fn rarest(bytes: &[u8]) -> Vec<(i32, [u8; 3])> {
+/// The rarest window at an even and the rarest at an odd offset of a literal of four bytes or more: its first byte, if the literal has
+/// it, and the others. In a literal that can overlap with itself the two are so near that occurrences are found in their order.
+fn rarest(bytes: &[u8]) -> Vec<(i32, Option<u8>, [u8; 3])> {
     let repeats = |by: &usize| bytes.get(*by..).is_some_and(|rest| bytes.starts_with(rest));
     let period = (1..bytes.len()).find(repeats).unwrap_or(bytes.len());
-    let windows = bytes.windows(3).enumerate().filter_map(|(at, window)| {
-        let window = <[u8; 3]>::try_from(window).ok()?;
-        Some((at, window, frequency(window)))
+    // Counted from the byte before the literal.
+    let windows = bytes.windows(3).enumerate().filter_map(|(at, last)| {
+        let last = <[u8; 3]>::try_from(last).ok()?;
+        let first = at.checked_sub(1).and_then(|at| bytes.get(at)).copied();
+        Some((at, first, last, frequency(first, last)))
     });
-    let (even, odd): (Vec<_>, Vec<_>) = windows.partition(|(at, ..)| at % 2 == 0);
+    let (odd, even): (Vec<_>, Vec<_>) = windows.partition(|(at, ..)| at % 2 == 0);
     let pairs = even.iter().flat_map(|e| odd.iter().map(move |o| [*e, *o]));
     let near = pairs.filter(|[e, o]| e.0.abs_diff(o.0) <= period);
-    let best = near.min_by(|[a, b], [c, d]| (a.2 + b.2).total_cmp(&(c.2 + d.2)));
-    let offset = |at: usize| i32::try_from(at).unwrap_or(i32::MAX);
-    best.into_iter().flatten().map(|(at, window, _)| (offset(at), window)).collect()
+    let best = near.min_by(|[a, b], [c, d]| (a.3 + b.3).total_cmp(&(c.3 + d.3)));
+    let offset = |at: usize| i32::try_from(at).map_or(i32::MAX, |at| at - 1);
+    best.into_iter().flatten().map(|(at, first, last, _)| (offset(at), first, last)).collect()
 }
 
 /// What a literal has in the eight bytes of which the first stands [`LEAD`] bytes before its window at `offset`, and the mask of it.
@@ -212,10 +253,19 @@ fn folded(gram: [u8; 3]) -> u32 {
     u32::from_le_bytes([a, b, c, 0]) | 0x0020_2020
 }
 
+/// The row of three bytes. Of a few thousand factors this one lets the least of common text share a place with the built-in literals.
 #[inline(always)]
-fn place(gram: u32) -> (usize, u32) {
-    let hash = gram.wrapping_mul(0x9E37_79B1) >> (32 - BITMAP_BITS);
-    ((hash >> 6) as usize, hash & 63)
+fn row_of(gram: u32) -> usize {
+    (gram.wrapping_mul(0x4425_44E9) >> (32 - ROW_BITS)) as usize
+}
+
+/// The column of a byte, the same for both letter cases.
+fn column(b: u8) -> u32 {
+    1 << (b & 31)
+}
+
+fn columns(class: &Class) -> u32 {
+    class.bytes().fold(0, |all, b| all | column(b))
 }
 
 fn head_of(gram: u32) -> usize {
@@ -257,6 +307,44 @@ mod tests {
             }
         }
         assert_eq!(hits(&set, b"xx aUTHORIZATION ghP_"), [(3, 2)]);
+    }
+
+    proptest::proptest! {
+        /// Few letters, so that literals are near, cut, beside and within each other.
+        #[test]
+        fn a_plain_search_finds_the_same(
+            literals in proptest::collection::vec(("[aAbB_:]{3,9}", proptest::bool::ANY, 0..3usize), 1..12),
+            text in "[aAbB_:.\\n]{0,200}",
+        ) {
+            let mut builder = LiteralsBuilder::default();
+            let mut added = Vec::new();
+            let class = Class::named("alnum").unwrap();
+            for (i, (literal, fold, beside)) in literals.iter().enumerate() {
+                let beside = [None, Some(Beside::Next(class)), Some(Beside::Prev(class))][*beside];
+                if builder.add(literal.as_bytes(), *fold, beside, i) {
+                    added.push((i, literal.as_bytes(), *fold, beside));
+                }
+            }
+            let found = hits(&builder.build(), text.as_bytes());
+            let text = text.as_bytes();
+            for (i, literal, fold, beside) in added {
+                for at in 0..text.len() {
+                    let here = text.get(at..at + literal.len()).is_some_and(|here| match fold {
+                        true => here.eq_ignore_ascii_case(literal),
+                        false => here == literal,
+                    });
+                    // What does not have the byte beside it may be found, and need not.
+                    let fits = literal.len() > 3 || match beside {
+                        Some(Beside::Next(class)) => text.get(at + literal.len()).is_some_and(|b| class.has(*b)),
+                        Some(Beside::Prev(class)) => at > 0 && class.has(text[at - 1]),
+                        None => true,
+                    };
+                    let times = found.iter().filter(|hit| **hit == (at, i)).count();
+                    let least = usize::from(here && fits);
+                    assert!((least..=usize::from(here)).contains(&times), "literal {i} at {at}: {times} times");
+                }
+            }
+        }
     }
 
     #[test]
