@@ -2,6 +2,8 @@
 //! that some providers put into their tokens. A check sum that holds makes a match certain; one that fails only lets the
 //! placeholder test speak, because many real and published tokens fail theirs.
 
+use std::sync::LazyLock;
+
 use super::class::Class;
 
 /// A provider's check sum.
@@ -55,23 +57,52 @@ fn base62(mut n: u32) -> Vec<u8> {
     out
 }
 
+/// What a byte does to a [`crc32`].
+const CRC: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = byte as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
+
 /// CRC-32 (IEEE 802.3).
 pub(super) fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, b| {
-        (0..8).fold(crc ^ u32::from(*b), |c, _| if c & 1 == 1 { c >> 1 ^ 0xEDB8_8320 } else { c >> 1 })
-    })
+    !bytes.iter().fold(!0, |crc, b| CRC[usize::from(*b ^ crc as u8)] ^ crc >> 8)
 }
+
+/// Logarithms to base 2 of small counts.
+static LOG2: LazyLock<[f64; 256]> = LazyLock::new(|| std::array::from_fn(|n| (n as f64).log2()));
+
+/// Added to an entropy, so that one which is a round number is not lost by rounding.
+const ROUNDING: f64 = 1e-9;
 
 /// Shannon entropy in bits a byte.
 pub(in crate::policy) fn entropy(bytes: &[u8]) -> f64 {
     let mut counts = [0u32; 256];
     for b in bytes {
-        if let Some(n) = counts.get_mut(usize::from(*b)) {
-            *n += 1;
-        }
+        counts[usize::from(*b)] += 1;
     }
+    if bytes.is_empty() {
+        return 0.0;
+    }
+    let table = &*LOG2;
+    let log2 = |n: u32| table.get(n as usize).copied().unwrap_or_else(|| f64::from(n).log2());
     let len = bytes.len() as f64;
-    counts.iter().filter(|n| **n > 0).map(|n| f64::from(*n) / len).map(|p| -p * p.log2()).sum()
+    let taken: f64 = if bytes.len() < counts.len() {
+        bytes.iter().map(|b| log2(counts[usize::from(*b)])).sum()
+    } else {
+        counts.iter().filter(|n| **n > 0).map(|n| f64::from(*n) * log2(*n)).sum()
+    };
+    len.log2() - taken / len + ROUNDING
 }
 
 /// Words that a person writes where a token would stand.
@@ -109,11 +140,44 @@ const PLACEHOLDER_WORDS: &[&str] = &[
     "todo",
 ];
 
+/// By byte: the placeholder words that have it, or its other letter case, as their first, second and third byte; a bit a word.
+const BEGINNINGS: [[u32; 256]; 3] = {
+    let mut tables = [[0; 256]; 3];
+    let mut word = 0;
+    while word < PLACEHOLDER_WORDS.len() {
+        let mut at = 0;
+        while at < 3 {
+            let byte = PLACEHOLDER_WORDS[word].as_bytes()[at];
+            tables[at][byte as usize] |= 1 << word;
+            tables[at][byte.to_ascii_uppercase() as usize] |= 1 << word;
+            at += 1;
+        }
+        word += 1;
+    }
+    tables
+};
+
+/// Whether bytes hold a placeholder word in any letter case.
+fn has_placeholder_word(body: &[u8]) -> bool {
+    let [first, second, third] = &BEGINNINGS;
+    body.windows(3).enumerate().any(|(at, window)| {
+        let [a, b, c] = window else { return false };
+        let mut words = first[usize::from(*a)] & second[usize::from(*b)] & third[usize::from(*c)];
+        while words != 0 {
+            let word = PLACEHOLDER_WORDS.get(words.trailing_zeros() as usize).copied().unwrap_or_default();
+            if body.get(at..at + word.len()).is_some_and(|b| b.eq_ignore_ascii_case(word.as_bytes())) {
+                return true;
+            }
+            words &= words - 1;
+        }
+        false
+    })
+}
+
 /// Whether bytes of a token's shape are a placeholder: a word that says so, a repeated pattern, a counted sequence, or too little
 /// variety for the length.
 pub(in crate::policy) fn is_placeholder(body: &[u8]) -> bool {
-    let lower = body.to_ascii_lowercase();
-    PLACEHOLDER_WORDS.iter().any(|word| contains(&lower, word.as_bytes())) || is_monotonous(body)
+    has_placeholder_word(body) || is_monotonous(body)
 }
 
 /// Whether bytes are a sequence or have too little variety to be random.
@@ -122,7 +186,7 @@ pub(in crate::policy) fn is_monotonous(body: &[u8]) -> bool {
         return body.iter().all(|b| Some(b) == body.first());
     }
     let steps = body.windows(2).filter(|w| matches!(w, [a, b] if a == b || a.wrapping_add(1) == *b)).count();
-    let distinct = Class::of(body).bytes().count();
+    let distinct = Class::of(body).count() as usize;
     steps * 2 > body.len() || distinct < 5.min(body.len() / 2) || (body.len() >= 20 && entropy(body) < 2.3)
 }
 
@@ -164,6 +228,26 @@ mod tests {
     fn crc_and_base62() {
         assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
         assert_eq!(base62(61), b"00000z");
+    }
+
+    #[test]
+    fn placeholder_words_are_found_wherever_they_stand() {
+        assert!(PLACEHOLDER_WORDS.len() <= 32, "a bit a word");
+        for word in PLACEHOLDER_WORDS {
+            for text in [word.to_string(), format!("q7{word}"), format!("{}9k", word.to_uppercase())] {
+                assert!(has_placeholder_word(text.as_bytes()), "{text}");
+            }
+            assert!(!has_placeholder_word(word.get(1..).unwrap().as_bytes()), "{word}");
+        }
+    }
+
+    #[test]
+    fn entropy_of_round_and_of_long_texts() {
+        let rough = |bytes: &[u8]| (entropy(bytes) * 1e6).round() / 1e6;
+        assert_eq!([rough(b""), rough(b"aaaa"), rough(b"abab"), rough(b"aaab")], [0.0, 0.0, 1.0, 0.811278]);
+        assert!(entropy(b"abcdefghabcdefghabcdefgh") >= 3.0);
+        let all: Vec<u8> = (0..=255).cycle().take(256 * 300).collect();
+        assert_eq!(rough(&all), 8.0);
     }
 
     #[test]

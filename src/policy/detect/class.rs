@@ -74,6 +74,16 @@ impl Class {
         self.0.get(usize::from(b >> 6)).is_some_and(|word| word >> (b & 63) & 1 == 1)
     }
 
+    /// Whether a byte is a member of both.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).any(|(a, b)| a & b != 0)
+    }
+
+    /// How many bytes are members.
+    pub(super) fn count(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
     /// The members in ascending order.
     pub(super) fn bytes(&self) -> impl Iterator<Item = u8> + '_ {
         (0..=u8::MAX).filter(|b| self.has(*b))

@@ -50,9 +50,11 @@ struct Window {
     literal: u32,
     /// Where it begins in the literal; before it, if negative.
     offset: i32,
-    /// What the literal has in the eight bytes around its window, case folded, and which bits of them it has.
+    /// What the literal has in the eight bytes around its window, and which bits of them it has.
     around: u64,
     mask: u64,
+    /// These are all its bytes.
+    whole: bool,
 }
 
 /// A set of literals, each with a target that the caller chose.
@@ -73,13 +75,14 @@ pub(super) struct LiteralsBuilder {
 }
 
 impl LiteralsBuilder {
-    /// Adds a literal of at least four bytes, or of three bytes if the class of a byte beside it is known.
-    /// Returns false if it is too short.
+    /// Adds a literal of at least four bytes, or of three bytes if the class of a byte beside it is known. Where that byte is none of
+    /// its class the literal may go unreported. Returns false if it is too short.
     pub(super) fn add(&mut self, bytes: &[u8], fold: bool, beside: Option<Beside>, target: usize) -> bool {
         let literal = u32::try_from(self.literals.len()).unwrap_or(u32::MAX);
         let mut window = |gram: [u8; 3], columns: u32, offset: i32| {
-            let (around, mask) = around(bytes, offset);
-            self.windows.push(Window { gram: folded(gram), columns, literal, offset, around, mask });
+            let (around, mask, whole) = around(bytes, fold, offset);
+            let gram = folded(gram);
+            self.windows.push(Window { gram, columns, literal, offset, around, mask, whole });
         };
         match (bytes, beside) {
             ([a, b, c], Some(Beside::Prev(class))) => {
@@ -196,12 +199,15 @@ impl Literals {
         let around = around.and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
         for window in self.windows.get(from as usize..to as usize).unwrap_or_default() {
             // Near the ends of the text there are not eight bytes to compare.
-            if window.gram != gram || around.is_some_and(|a| ((a | FOLD) ^ window.around) & window.mask != 0)
-            {
+            if window.gram != gram || around.is_some_and(|a| (a ^ window.around) & window.mask != 0) {
                 continue;
             }
             let Some(start) = at.checked_add_signed(-window.offset as isize) else { continue };
             let Some(literal) = self.literals.get(window.literal as usize) else { continue };
+            if window.whole && around.is_some() {
+                hit(literal.target, start);
+                continue;
+            }
             let Some(found) = text.get(start..start + literal.bytes.len()) else { continue };
             let same = if literal.fold {
                 found.eq_ignore_ascii_case(&literal.bytes)
@@ -234,17 +240,21 @@ fn rarest(bytes: &[u8]) -> Vec<(i32, Option<u8>, [u8; 3])> {
     best.into_iter().flatten().map(|(at, first, last, _)| (offset(at), first, last)).collect()
 }
 
-/// What a literal has in the eight bytes of which the first stands [`LEAD`] bytes before its window at `offset`, and the mask of it.
-fn around(bytes: &[u8], offset: i32) -> (u64, u64) {
+/// What a literal has in the eight bytes of which the first stands [`LEAD`] bytes before its window at `offset`, the mask of it, and
+/// whether that is the whole literal.
+fn around(bytes: &[u8], fold: bool, offset: i32) -> (u64, u64, bool) {
     let (mut value, mut mask) = ([0; 8], [0; 8]);
+    let mut covered = 0;
     for (i, (value, mask)) in value.iter_mut().zip(&mut mask).enumerate() {
         let at = (offset as isize + i as isize).checked_sub_unsigned(LEAD);
         let byte = at.and_then(|at| usize::try_from(at).ok()).and_then(|at| bytes.get(at));
         if let Some(byte) = byte {
-            (*value, *mask) = (*byte | 0x20, 0xff);
+            *mask = if fold && byte.is_ascii_alphabetic() { !0x20 } else { !0 };
+            *value = *byte & *mask;
+            covered += 1;
         }
     }
-    (u64::from_le_bytes(value), u64::from_le_bytes(mask))
+    (u64::from_le_bytes(value), u64::from_le_bytes(mask), covered == bytes.len())
 }
 
 #[inline(always)]
@@ -301,7 +311,7 @@ mod tests {
                 text.push(b'a');
                 assert_eq!(hits(&set, &text), [(len, i)], "{literal} at {len}");
                 text.pop();
-                if literal.len() > 3 {
+                if literal.len() > 4 {
                     assert_eq!(hits(&set, &text), [(len, i)], "{literal} at {len}, at the end");
                 }
             }
@@ -334,10 +344,12 @@ mod tests {
                         false => here == literal,
                     });
                     // What does not have the byte beside it may be found, and need not.
-                    let fits = literal.len() > 3 || match beside {
-                        Some(Beside::Next(class)) => text.get(at + literal.len()).is_some_and(|b| class.has(*b)),
-                        Some(Beside::Prev(class)) => at > 0 && class.has(text[at - 1]),
-                        None => true,
+                    let fits = match beside {
+                        Some(Beside::Next(class)) if literal.len() < 5 => {
+                            text.get(at + literal.len()).is_some_and(|b| class.has(*b))
+                        }
+                        Some(Beside::Prev(class)) if literal.len() < 4 => at > 0 && class.has(text[at - 1]),
+                        _ => true,
                     };
                     let times = found.iter().filter(|hit| **hit == (at, i)).count();
                     let least = usize::from(here && fits);

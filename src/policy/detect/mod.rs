@@ -12,6 +12,7 @@ mod bigrams;
 pub(super) mod checks;
 mod class;
 mod literals;
+mod memory;
 mod native;
 mod pem;
 mod sample;
@@ -19,15 +20,15 @@ mod shape;
 mod tokens;
 mod wide;
 
-use class::Runs;
 use literals::{Beside, Literals, LiteralsBuilder};
+use memory::Memory;
 use native::Native;
 pub use sample::Sample;
 use shape::Shape;
 use tokens::{Finder, Rule, Scope};
 
 /// Counts up whenever the same rules and bytes give other spans than before: part of [`super::Policy::digest`].
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 const TOKENS: &str = include_str!("../../../rules/tokens.toml");
 
@@ -241,13 +242,12 @@ impl Engine {
         let mut memory = None;
         let mut spans = Vec::new();
         self.literals.for_each(text, |target, at| {
-            let (runs, done) =
-                memory.get_or_insert_with(|| (Runs::new(self.elements), vec![0; self.patterns.len()]));
-            let (Some(pattern), Some(done)) = (self.patterns.get(target), done.get_mut(target)) else {
-                return;
-            };
-            if at >= *done {
-                *done = self.judge(pattern, runs, text, at, config, &mut spans);
+            let memory = memory
+                .get_or_insert_with(|| Memory::new(self.elements, self.patterns.len(), self.rules.len()));
+            let Some(pattern) = self.patterns.get(target) else { return };
+            if memory.done(target) <= at {
+                let done = self.judge(pattern, memory, text, at, config, &mut spans);
+                memory.set_done(target, done);
             }
         });
         spans
@@ -257,7 +257,7 @@ impl Engine {
     fn judge(
         &self,
         pattern: &Pattern,
-        runs: &mut Runs,
+        memory: &mut Memory,
         text: &[u8],
         at: usize,
         config: bool,
@@ -272,8 +272,8 @@ impl Engine {
         };
         match &pattern.how {
             How::Shape(shape) => {
-                let Some(m) = shape.at_anchor(runs, text, at) else { return at };
-                if self.accepts(rule, text, (m.start, m.end), m.secret) {
+                let Some(m) = shape.at_anchor(&mut memory.runs, text, at) else { return at };
+                if self.accepts(pattern.rule, memory, text, (m.start, m.end), m.secret) {
                     push(m.secret);
                 }
                 m.end
@@ -281,8 +281,8 @@ impl Engine {
             How::Assigned { keyword, shapes } => {
                 let Some(value) = assigned(text, at + keyword) else { return at };
                 for shape in shapes {
-                    if let Some(m) = shape.at_start(runs, text, value)
-                        && self.accepts(rule, text, (m.start, m.end), m.secret)
+                    if let Some(m) = shape.at_start(&mut memory.runs, text, value)
+                        && self.accepts(pattern.rule, memory, text, (m.start, m.end), m.secret)
                     {
                         push(m.secret);
                         return m.end;
@@ -297,14 +297,14 @@ impl Engine {
                     let (Some(all), Some(secret)) = (found.get(0), found.get(*group)) else { continue };
                     let secret = (start + secret.start(), start + secret.end());
                     let all = (start + all.start(), start + all.end());
-                    if secret.0 < secret.1 && self.accepts(rule, text, all, secret) {
+                    if secret.0 < secret.1 && self.accepts(pattern.rule, memory, text, all, secret) {
                         push(secret);
                     }
                 }
                 at + REGEX_AFTER / 2
             }
             How::Native { native, literal } => {
-                let Some(secret) = native.find(text, at, *literal, config) else { return at };
+                let Some(secret) = native.find(memory, text, at, *literal, config) else { return at };
                 if !excepted(rule, text.get(secret.0..secret.1).unwrap_or_default()) {
                     push(secret);
                 }
@@ -314,16 +314,22 @@ impl Engine {
     }
 
     /// Whether a match is a secret, judged by its own bytes and by what stands near it.
-    fn accepts(&self, rule: &Rule, text: &[u8], all: (usize, usize), secret: (usize, usize)) -> bool {
+    fn accepts(
+        &self,
+        index: usize,
+        memory: &mut Memory,
+        text: &[u8],
+        all: (usize, usize),
+        secret: (usize, usize),
+    ) -> bool {
+        let Some((_, rule)) = self.rules.get(index) else { return false };
         let value = text.get(secret.0..secret.1).unwrap_or_default();
         if excepted(rule, value) {
             return false;
         }
         if let Some(near) = &rule.near {
-            let from = all.0.saturating_sub(near.within);
-            let window = text.get(from..text.len().min(all.1 + near.within)).unwrap_or_default();
-            let window = window.to_ascii_lowercase();
-            if !near.keywords.iter().any(|k| checks::contains(&window, k.to_ascii_lowercase().as_bytes())) {
+            let window = all.0.saturating_sub(near.within)..text.len().min(all.1 + near.within);
+            if !memory.is_near(index, &near.keywords, text, window) {
                 return false;
             }
         }
@@ -347,7 +353,7 @@ fn body_of(value: &[u8]) -> &[u8] {
 }
 
 fn excepted(rule: &Rule, value: &[u8]) -> bool {
-    rule.except_words.iter().any(|word| checks::contains(value, word.as_bytes()))
+    rule.except_words.iter().any(|word| word.find(value).is_some())
         || rule.except_regex.as_ref().is_some_and(|regex| regex.is_match(value))
 }
 

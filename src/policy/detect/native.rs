@@ -2,7 +2,8 @@
 //! `Authorization` header, the password of a connection string. Each looks at a bounded stretch of text and stops at the byte
 //! its own literal begins with, so that repeating the literal costs nothing extra.
 
-use super::checks::{contains, is_crypt, is_monotonous, is_placeholder, is_reference};
+use super::checks::{is_crypt, is_monotonous, is_placeholder, is_reference};
+use super::memory::{Connection, Memory};
 use super::pem::{self, decode_base64};
 
 /// A finder in code that a rule of `tokens.toml` names.
@@ -32,12 +33,19 @@ impl Native {
 
     /// The secret that belongs to the literal of `len` bytes at `at`. `config` says that the text is a file known for holding
     /// credentials: weak passwords count there.
-    pub(super) fn find(self, text: &[u8], at: usize, len: usize, config: bool) -> Option<(usize, usize)> {
+    pub(super) fn find(
+        self,
+        memory: &mut Memory,
+        text: &[u8],
+        at: usize,
+        len: usize,
+        config: bool,
+    ) -> Option<(usize, usize)> {
         match self {
             Self::PrivateKey => pem::body(text, at),
             Self::UrlUserinfo => userinfo(text, at, config),
             Self::Authorization => authorization(text, at + len),
-            Self::ConnectionString => connection_string(text, at, at + len, config),
+            Self::ConnectionString => connection_string(&mut memory.connection, text, at, at + len, config),
         }
     }
 }
@@ -200,8 +208,8 @@ fn is_placeholder_word(password: &[u8]) -> bool {
 
 /// Formatting directives inside a value: text that a program fills in.
 fn holds_reference(value: &[u8]) -> bool {
-    [&b"${"[..], b"{{", b"%s", b"%d", b"#{", b"$(", b"%v", b"{}", b"\\("].iter().any(|r| contains(value, r))
-        || value.contains(&b'{')
+    value.contains(&b'{')
+        || value.windows(2).any(|two| matches!(two, b"%s" | b"%d" | b"%v" | b"$(" | b"\\("))
         || value.contains(&b'*') && value.iter().filter(|b| **b == b'*').count() * 2 > value.len()
 }
 
@@ -320,26 +328,20 @@ fn bearer_is_secret(value: &[u8]) -> bool {
         && super::checks::entropy(value) >= 3.2
 }
 
-fn connection_string(text: &[u8], at: usize, after: usize, config: bool) -> Option<(usize, usize)> {
+fn connection_string(
+    memory: &mut Connection,
+    text: &[u8],
+    at: usize,
+    after: usize,
+    config: bool,
+) -> Option<(usize, usize)> {
     let before = text.get(at.saturating_sub(200)..at)?;
     // Its neighbours end with a semicolon; after a comma or a dot it is code.
     let begins = |b: &u8| matches!(b, b';' | b'"' | b'\'' | b'`' | b'\n' | b'>');
     if !before.iter().rev().find(|b| **b != b' ').is_none_or(begins) {
         return None;
     }
-    let line = before.rsplit(|b| matches!(b, b'\n' | b'"' | b'\'')).next()?.to_ascii_lowercase();
-    let keys = [
-        &b"server="[..],
-        b"data source=",
-        b"host=",
-        b"user id=",
-        b"uid=",
-        b"username=",
-        b"user=",
-        b"database=",
-        b"initial catalog=",
-    ];
-    if !line.contains(&b';') || !keys.iter().any(|k| contains(&line, k)) {
+    if !memory.holds(text, at) {
         return None;
     }
     let rest = text.get(after..text.len().min(after + 256))?;

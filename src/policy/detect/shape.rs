@@ -130,6 +130,9 @@ impl Shape {
     /// Matches with the anchor at `at`.
     pub(super) fn at_anchor(&self, runs: &mut Runs, text: &[u8], at: usize) -> Option<Match> {
         let anchor = self.anchor?;
+        if anchor == 0 && !left_ok(text, at, self.left) {
+            return None;
+        }
         let mut bounds = [at; ELEMENTS_MAX + 1];
         self.leftwards(runs, text, anchor, &mut bounds)?;
         self.rightwards(runs, text, anchor, &mut bounds)?;
@@ -218,7 +221,7 @@ impl Shape {
         match neighbour.and_then(|i| self.elems.get(i)) {
             None => true,
             Some(Elem::Lit(bytes)) => !bytes.iter().all(|b| class.has(*b)),
-            Some(Elem::Class { class: other, .. }) => !other.bytes().any(|b| class.has(b)),
+            Some(Elem::Class { class: other, .. }) => !other.meets(class),
         }
     }
 }

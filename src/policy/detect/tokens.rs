@@ -48,10 +48,17 @@ impl Texts {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Near {
-    /// Any of these, case folded.
+    /// Any of these, case folded; in lower case, once the rule is compiled.
     pub(super) keywords: Vec<String>,
     /// Within so many bytes before or after.
     pub(super) within: usize,
+}
+
+impl Near {
+    fn folded(mut self) -> Self {
+        self.keywords.iter_mut().for_each(|keyword| keyword.make_ascii_lowercase());
+        self
+    }
 }
 
 /// What is never masked although it matches.
@@ -113,7 +120,7 @@ pub(super) struct Rule {
     pub(super) entropy: f64,
     pub(super) checksum: Option<Checksum>,
     pub(super) scope: Scope,
-    pub(super) except_words: Vec<String>,
+    pub(super) except_words: Vec<memchr::memmem::Finder<'static>>,
     pub(super) except_regex: Option<Box<regex::bytes::Regex>>,
     /// Texts in which this rule finds something (the part in parentheses), and texts in which it does not.
     pub(super) examples: Vec<Shape>,
@@ -211,11 +218,15 @@ fn compile(table: Table, file: &Arc<str>, line: u32, origin: Origin) -> Result<R
     Ok(Rule {
         info,
         finder,
-        near: table.near,
+        near: table.near.map(Near::folded),
         entropy: table.entropy.unwrap_or(0.0),
         checksum: table.checksum,
         scope: table.scope.unwrap_or_default(),
-        except_words: except.words,
+        except_words: except
+            .words
+            .iter()
+            .map(|word| memchr::memmem::Finder::new(word.as_bytes()).into_owned())
+            .collect(),
         except_regex,
         examples,
         negatives: table.negatives.unwrap_or_default(),

@@ -1,0 +1,190 @@
+//! What a scan remembers of a text, so that the work stays linear in it whatever it repeats: the runs of each class, how far each
+//! pattern's candidates are settled, where words were looked for that must stand near a match, and the line of a connection
+//! string. It promises the answer of a search without memory; candidates of one pattern come in ascending order, or cost more.
+
+use std::ops::Range;
+
+use super::class::Runs;
+
+/// The memory of one scan of one text.
+pub(super) struct Memory {
+    pub(super) runs: Runs,
+    pub(super) connection: Connection,
+    /// By pattern: further candidates before this offset are settled.
+    done: Vec<usize>,
+    /// By rule.
+    near: Vec<Nearby>,
+}
+
+/// What is known of the words that must stand near a rule's matches.
+#[derive(Debug, Clone, Default)]
+struct Nearby {
+    /// Where one of them stands.
+    found: Range<usize>,
+    /// A stretch that holds none.
+    none: Range<usize>,
+}
+
+impl Memory {
+    pub(super) fn new(elements: usize, patterns: usize, rules: usize) -> Self {
+        Self {
+            runs: Runs::new(elements),
+            connection: Connection::default(),
+            done: vec![0; patterns],
+            near: vec![Nearby::default(); rules],
+        }
+    }
+
+    /// The offset before which further candidates of this pattern are settled.
+    pub(super) fn done(&self, pattern: usize) -> usize {
+        self.done.get(pattern).copied().unwrap_or_default()
+    }
+
+    pub(super) fn set_done(&mut self, pattern: usize, done: usize) {
+        if let Some(slot) = self.done.get_mut(pattern) {
+            *slot = done;
+        }
+    }
+
+    /// Whether one of a rule's words (in lower case) stands in this window of the text, in any letter case.
+    pub(super) fn is_near(
+        &mut self,
+        rule: usize,
+        words: &[String],
+        text: &[u8],
+        window: Range<usize>,
+    ) -> bool {
+        let Some(known) = self.near.get_mut(rule) else { return false };
+        if !known.found.is_empty() && window.start <= known.found.start && known.found.end <= window.end {
+            return true;
+        }
+        let longest = words.iter().map(String::len).max().unwrap_or_default();
+        // A word that begins in a stretch without one ends behind it.
+        let goes_on = known.none.start <= window.start && window.start < known.none.end;
+        let from =
+            if goes_on { known.none.end.saturating_sub(longest).max(window.start) } else { window.start };
+        let lower = text.get(from..window.end).unwrap_or_default().to_ascii_lowercase();
+        let places = words.iter().filter(|word| !word.is_empty()).filter_map(|word| {
+            let at = memchr::memmem::rfind(&lower, word.as_bytes())?;
+            Some(from + at..from + at + word.len())
+        });
+        match places.max_by_key(|place| place.start) {
+            Some(place) => {
+                known.found = place;
+                true
+            }
+            None => {
+                let start = if goes_on { known.none.start } else { window.start };
+                known.none = start..window.end.max(if goes_on { known.none.end } else { 0 });
+                false
+            }
+        }
+    }
+}
+
+/// How far before a password its line is looked at, in bytes.
+const LINE_MAX: usize = 200;
+
+/// The other keys of a connection string, up to their equals sign.
+const KEYS: &[&[u8]] = &[
+    b"server",
+    b"data source",
+    b"host",
+    b"user id",
+    b"uid",
+    b"username",
+    b"user",
+    b"database",
+    b"initial catalog",
+];
+
+/// What stands before a place in its line, as far as it makes a connection string.
+#[derive(Debug, Default)]
+pub(super) struct Connection {
+    /// Looked at up to here.
+    at: usize,
+    /// Where the line begins: behind a line break or a quote.
+    line: usize,
+    /// Behind the last semicolon.
+    semicolon: usize,
+    /// Where the last key begins, counted from 1.
+    key: usize,
+}
+
+impl Connection {
+    /// Whether a semicolon and a key stand before `at` in the same line, not too far.
+    pub(super) fn holds(&mut self, text: &[u8], at: usize) -> bool {
+        let start = at.saturating_sub(LINE_MAX);
+        if at < self.at || self.at < start {
+            *self = Self { at: start, line: start, semicolon: 0, key: 0 };
+        }
+        while self.at < at {
+            match text.get(self.at) {
+                Some(b'\n' | b'"' | b'\'') => self.line = self.at + 1,
+                Some(b';') => self.semicolon = self.at + 1,
+                Some(b'=') => {
+                    let head = text.get(..self.at).unwrap_or_default();
+                    let ends = |key: &&&[u8]| {
+                        let tail = head.len().checked_sub(key.len()).and_then(|from| head.get(from..));
+                        tail.is_some_and(|tail| tail.eq_ignore_ascii_case(key))
+                    };
+                    // The shortest begins last.
+                    let key = KEYS.iter().filter(ends).map(|key| key.len()).min();
+                    self.key = key.map_or(self.key, |len| self.at - len + 1);
+                }
+                _ => {}
+            }
+            self.at += 1;
+        }
+        let from = self.line.max(start);
+        self.semicolon > from && self.key > from
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_near_is_what_a_search_of_the_window_finds(
+            text in "[abxAB ]{0,300}",
+            places in proptest::collection::vec((0..300usize, 0..40usize), 1..30),
+            sorted in proptest::bool::ANY,
+        ) {
+            let mut places = places;
+            if sorted {
+                places.sort_unstable();
+            }
+            let words = ["abxa".to_owned(), "bab".to_owned(), "xx".to_owned()];
+            let mut memory = Memory::new(0, 0, 1);
+            for (at, len) in places {
+                let window = at.min(text.len())..(at + len).min(text.len());
+                let plain = text[window.clone()].to_ascii_lowercase();
+                let expected = words.iter().any(|word| plain.contains(word.as_str()));
+                assert_eq!(memory.is_near(0, &words, text.as_bytes(), window), expected);
+            }
+        }
+
+        #[test]
+        fn a_connection_string_is_what_a_search_of_its_line_finds(
+            parts in proptest::collection::vec("(;|\"|\n|[uU]id=|host=|user id=|[a-c ]{0,60})", 0..20),
+            places in proptest::collection::vec(0..800usize, 1..30),
+            sorted in proptest::bool::ANY,
+        ) {
+            let mut places = places;
+            if sorted {
+                places.sort_unstable();
+            }
+            let text = parts.concat().into_bytes();
+            let mut memory = Connection::default();
+            for at in places.into_iter().map(|at| at.min(text.len())) {
+                let before = &text[at.saturating_sub(LINE_MAX)..at];
+                let line = before.rsplit(|b| b"\n\"'".contains(b)).next().unwrap().to_ascii_lowercase();
+                let has = |word: &[u8]| line.windows(word.len()).any(|w| w == word);
+                let expected = has(b";") && KEYS.iter().any(|key| has(&[key, b"=".as_slice()].concat()));
+                assert_eq!(memory.holds(&text, at), expected, "at {at}");
+            }
+        }
+    }
+}
