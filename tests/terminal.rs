@@ -323,6 +323,27 @@ fn a_full_screen_review() {
 }
 
 #[test]
+fn a_part_is_discarded_in_the_full_screen() {
+    let Some(world) = world() else { return };
+    let poem = || String::from_utf8(world.scrubfs(&["diff", "w", "poem.txt"]).stdout).unwrap();
+    let (lower, before) = (world.read("poem.txt"), poem());
+    let rest = |diff: &str| diff.lines().filter(|l| !l.starts_with("+one")).skip(3).count();
+    let screen = world.terminal((80, 24), "review w");
+    screen.until("poem.txt");
+    screen.keys(&["j", "Enter"]).until("4 four");
+    screen.keys(&["]", "j", "j", "Space"]).until("in part");
+    screen.keys(&["D"]).until("y does it");
+    screen.keys(&["y"]).until("1 change discarded");
+    let after = poem();
+    assert!(before.contains("\n+one\n") && !after.contains("\n+one\n"), "{after}");
+    assert_eq!(rest(&after), rest(&before));
+    assert_eq!(world.read("poem.txt"), lower);
+    screen.keys(&["q"]).until("exit 0");
+    assert!(world.scrubfs(&["undo", "w"]).status.success());
+    assert_eq!(poem(), before);
+}
+
+#[test]
 fn a_terminal_that_vanishes_ends_the_reviewer() {
     let Some(world) = world() else { return };
     let screen = world.terminal((80, 24), "review w");

@@ -5,7 +5,8 @@ Each round makes a random change set of some hundred files through the mount, th
 at a random moment, a while after it was stopped, or (with strace) at a random call of those that write. Half of the time the session
 is unmounted meanwhile. Then every command must refuse with 4 until `--continue` or `--abort`, which are killed at times as well, and
 lower must be exactly as before or exactly as after: content, type, mode, owner, attributes, and the time of all but directories.
-The session must hold what is left, nothing may lie about, and what was hidden is as it was. SCRUBFS_BIN names the binary."""
+The session must hold what is left, nothing may lie about, and what was hidden is as it was. SCRUBFS_BIN names the binary. As root and as
+an ordinary user, whom modes keep from things."""
 import hashlib, itertools, os, random, shutil, signal, stat, subprocess, sys, tempfile, time
 
 rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 20
@@ -127,7 +128,7 @@ def agent(many):
     """Random changes through the mount. What a path cannot take is left alone."""
     dirs, files = objects()
     for _ in range(many):
-        how = random.randrange(20)
+        how = random.randrange(21)
         fresh = os.path.join(random.choice(dirs), "n%d" % next(fresh_names))
         old = random.choice(files) if files else fresh
         try:
@@ -166,6 +167,9 @@ def change(how, old, fresh, dirs, files):
     elif how == 19:
         os.link(old, fresh, follow_symlinks=False)
         files.append(fresh)
+    elif how == 20 and len(dirs) > 3 and random.randrange(4) == 0:
+        # An ordinary user closes it to himself by that.
+        os.chmod(random.choice(dirs[1:]), random.choice([0o555, 0o755, 0o700]))
 
 
 def calls_of(words):
@@ -309,6 +313,7 @@ def clean_up():
         left = [line.split()[4] for line in table if line.split()[4].startswith(work + "/")]
     for at in reversed(left):
         subprocess.run(["umount", "-l", at])
+    subprocess.run(["chmod", "-R", "u+rwx", work])
     shutil.rmtree(work, ignore_errors=True)
 
 
