@@ -100,23 +100,45 @@ fn is_variable(sink: &Sink<'_>, text: &[u8]) -> bool {
 
 /// A text for people, or the name of a field: not a value of its own.
 fn is_label(text: &[u8], name: &[u8]) -> bool {
-    let last = |words: Vec<Vec<u8>>| words.last().cloned();
+    let last = |words: Vec<Vec<u8>>| {
+        let word = words.last()?;
+        Some(word.strip_suffix(b"s").unwrap_or(word).to_vec())
+    };
     let all_in = |few: &[Vec<u8>], many: &[Vec<u8>]| few.len() > 1 && few.iter().all(|w| many.contains(w));
     let words = super::names::words(text);
     let plain = text.iter().all(|b| b.is_ascii_alphabetic() || b"_-. ".contains(b));
     value::is_prose(text)
         || (plain && words.len() <= 5 && all_in(&super::names::words(name), &words))
         || (plain && words.len() <= 3 && last(words) == last(super::names::words(name)))
+        || text.chunks(2).all(|pair| matches!(pair, [b'\\', b'n' | b'r' | b't' | b'0']))
         || text.contains(&b'|') && text.iter().all(|b| b.is_ascii_alphanumeric() || b"|:_,".contains(b))
+}
+
+/// How many bytes of a set follow in a text, up to the longest gap.
+fn run(rest: &[u8], from: usize, set: &[u8]) -> usize {
+    rest.get(from..).unwrap_or_default().iter().take(GAP_MAX).take_while(|b| set.contains(b)).count()
+}
+
+/// Where a value may begin behind an operator: behind a type, if there is one (`password: &str = "…"`). `None` where something else
+/// is assigned to in the next line.
+fn behind_type(rest: &[u8], operator: usize) -> Option<usize> {
+    let from = operator + run(rest, operator, b" \t\r\n");
+    let next_line = rest.get(operator..from)?.contains(&b'\n');
+    let text = rest.get(from..)?.iter().take(GAP_MAX);
+    let word = text.take_while(|b| is_name(**b) || b"&<>?[]|.:'".contains(b)).count();
+    let assign = from + word + run(rest, from + word, b" \t");
+    let assigns = word > 0 && rest.get(assign) == Some(&b'=') && rest.get(assign + 1) != Some(&b'=');
+    match (assigns, next_line) {
+        (true, true) => None,
+        (true, false) => Some(assign + 1 + run(rest, assign + 1, b" \t")),
+        (false, _) => Some(from),
+    }
 }
 
 /// The literal that belongs to a name which ends where `rest` begins; `at` is that place.
 fn literal(rest: &[u8], at: usize, place: &Place) -> Option<Range<usize>> {
     let Place { quoted, calls, called, listed } = *place;
-    let skip = |from: usize, set: &[u8]| {
-        let bytes = rest.get(from..).unwrap_or_default();
-        from + bytes.iter().take(GAP_MAX).take_while(|b| set.contains(b)).count()
-    };
+    let skip = |from: usize, set: &[u8]| from + run(rest, from, set);
     let mut from = skip(0, if quoted { b"\"'`\\])} \t" } else { b"]) \t" });
     // The operator.
     let operator = [
@@ -146,18 +168,7 @@ fn literal(rest: &[u8], at: usize, place: &Place) -> Option<Range<usize>> {
         None if !quoted && from > 0 && rest.get(..from)?.iter().all(|b| matches!(b, b' ' | b'\t')) => {}
         None => return None,
     }
-    from = skip(from, b" \t\r\n");
-    // A type, and then the value: `password: &str = "…"`.
-    let word = rest
-        .get(from..)?
-        .iter()
-        .take(GAP_MAX)
-        .take_while(|b| is_name(**b) || b"&<>?[]|.:'".contains(b))
-        .count();
-    let assign = skip(from + word, b" \t");
-    if word > 0 && rest.get(assign) == Some(&b'=') && rest.get(assign + 1) != Some(&b'=') {
-        from = skip(assign + 1, b" \t");
-    }
+    from = behind_type(rest, from)?;
     // A prefix of the literal (`b"…"`, `f'…'`, `@"…"`), a bracket, a call that wraps it.
     from = skip(from, b"([{@&$");
     if matches!(rest.get(from..), Some([b'a'..=b'z' | b'A'..=b'Z', b'"' | b'\'', ..])) {
