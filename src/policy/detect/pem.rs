@@ -10,6 +10,9 @@ const BODY_MAX: usize = 60 << 10;
 /// A body must hold a run of base64 this long; less is a marker in source code, not a key.
 const RUN_MIN: usize = 24;
 
+/// How long the line is that tells the number of lines of a body.
+const LINE_MAX: usize = 64;
+
 /// The literals that give a private block away.
 pub(super) const LITERALS: &[&str] =
     &["PRIVATE KEY", "Private-Lines:", "LS0tLS1CRUdJTi", "0tLS0tQkVHSU4g", "tLS0tLUJFR0lOI"];
@@ -109,7 +112,7 @@ fn is_filler(body: &[u8]) -> bool {
 /// PuTTY's `Private-Lines: N` and the lines after it.
 fn putty(text: &[u8], at: usize) -> Option<(usize, usize)> {
     let window = text.get(at..text.len().min(at + BODY_MAX))?;
-    let line = window.iter().position(|b| matches!(b, b'\n' | b'\\'))?;
+    let line = window.iter().take(LINE_MAX).position(|b| matches!(b, b'\n' | b'\\'))?;
     let end = find(window, b"Private-", line)
         .unwrap_or_else(|| line + unended(window.get(line..).unwrap_or_default()));
     runs_of(text, at + line, at + end)

@@ -10,7 +10,7 @@ use super::rules::{KeyName, Settings};
 use crate::policy::Format;
 
 /// Longer names are judged by their last so many bytes.
-const NAME_MAX: usize = 256;
+pub(super) const NAME_MAX: usize = 256;
 
 /// What a name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -84,10 +84,13 @@ impl<'a> Sink<'a> {
 
     /// Judges a name as [`Sink::judge`], and a bare `key` by what it is the key of: `api: { key: … }`.
     pub(super) fn judge_under(&self, above: &[u8], name: &[u8], level: Level) -> Judged {
-        let of = super::names::words(above);
-        let is_key = matches!(name.to_ascii_lowercase().as_slice(), b"key" | b"keys");
-        if is_key && of.last().is_some_and(|word| KEYS_OF.contains(&word.as_slice())) {
-            return self.judge(&[above, b" ", name].concat(), level);
+        if [&b"key"[..], b"keys"].iter().any(|key| name.eq_ignore_ascii_case(key)) {
+            // No more of a long name counts, and it may have many keys beneath it.
+            let above = above.get(above.len().saturating_sub(super::names::NAME_MAX)..).unwrap_or(above);
+            let of = super::names::words(above);
+            if of.last().is_some_and(|word| KEYS_OF.contains(&word.as_slice())) {
+                return self.judge(&[above, b" ", name].concat(), level);
+            }
         }
         match self.judge(name, level) {
             // A job of a workflow may be called `ci-pass`; what is in it is no secret for that.

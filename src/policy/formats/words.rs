@@ -18,9 +18,8 @@ pub(super) fn netrc(sink: &mut Sink<'_>, range: Range<usize>) {
             Some(b"macdef") => {
                 // A macro's commands go on to an empty line.
                 let text = sink.slice(at..range.end);
-                let len = memchr::memmem::find(text, b"\n\n")
-                    .or_else(|| memchr::memmem::find(text, b"\n\r\n"))
-                    .unwrap_or(text.len());
+                let blank = |at: &usize| matches!(text.get(at + 1..), Some([b'\n', ..] | [b'\r', b'\n', ..]));
+                let len = memchr::memchr_iter(b'\n', text).find(blank).unwrap_or(text.len());
                 sink.whole(at..at + len, rule);
                 at += len;
             }

@@ -29,6 +29,8 @@ pub(super) fn read(sink: &mut Sink<'_>, range: Range<usize>, base: Level) -> boo
         Element { name: 0..0, judged: Judged::Unknown(base), level: base, key: None, pair: Pair::default() };
     let mut open = vec![root];
     let mut whole = true;
+    // Whether there may be a `>` ahead: without one it is not looked for again and again.
+    let mut closes = true;
     let mut at = range.start;
     while at < range.end {
         let rest = sink.slice(at..range.end);
@@ -53,7 +55,11 @@ pub(super) fn read(sink: &mut Sink<'_>, range: Range<usize>, base: Level) -> boo
                 close(sink, rest.get(2..len).unwrap_or_default(), &mut open);
                 len
             }
-            [b'<', b'?' | b'!', ..] => memchr::memchr(b'>', rest).map_or(1, |n| n + 1),
+            [b'<', b'?' | b'!', ..] if closes => {
+                let len = memchr::memchr(b'>', rest);
+                closes = len.is_some();
+                len.map_or(1, |n| n + 1)
+            }
             [b'<', b, ..] if b.is_ascii_alphabetic() || *b == b'_' || !b.is_ascii() => {
                 let (len, understood) = element(sink, at..range.end, &mut open);
                 whole &= understood;

@@ -46,6 +46,8 @@ struct Reader<'s, 't> {
     name: Range<usize>,
     /// Keys behind a question mark whose values are still to come: column, and where they begin.
     asked: Vec<(usize, usize)>,
+    /// How far was looked ahead for what kind of document it is, and where the last line begins that says that it is a secret.
+    ahead: (usize, Option<usize>),
     broken: bool,
 }
 
@@ -60,6 +62,7 @@ pub(super) fn read(sink: &mut Sink<'_>, range: Range<usize>, base: Level) -> boo
         document,
         name: 0..0,
         asked: Vec::new(),
+        ahead: (range.start, None),
         broken: false,
     };
     reader.begin_document();
@@ -82,6 +85,11 @@ impl Reader<'_, '_> {
 
     /// Looks ahead whether the document that begins here is a secret: its data then are, under whatever names.
     fn begin_document(&mut self) {
+        if self.at < self.ahead.0 {
+            // `...` ends a document too, and what follows was looked at.
+            self.sink.data_is_secret = self.ahead.1.is_some_and(|line| line >= self.at);
+            return;
+        }
         let text = self.sink.slice(self.at..self.end);
         let document = memchr::memmem::find(text, b"\n---").map_or(text, |n| text.get(..n).unwrap_or(text));
         let kind = |line: &[u8]| {
@@ -96,7 +104,16 @@ impl Reader<'_, '_> {
                 bare(key) == b"kind" && bare(value.get(..32).unwrap_or(value)).starts_with(b":Secret")
             })
         };
-        self.sink.data_is_secret = document.split(|b| *b == b'\n').any(kind);
+        let mut last = None;
+        let mut at = self.at;
+        for line in document.split(|b| *b == b'\n') {
+            if kind(line) {
+                last = Some(at);
+            }
+            at += line.len() + 1;
+        }
+        self.ahead = (self.at + document.len(), last);
+        self.sink.data_is_secret = last.is_some();
     }
 
     fn end_document(&mut self) {
