@@ -161,9 +161,10 @@ fn by_line(masked: &[u8], mask: &Mask, edited: &[u8]) -> Vec<usize> {
     }
 }
 
-/// Where a part of a mask is left although the whole is not. Of a short mask any rest is a part.
+/// Where a part of a mask is left although the whole is not. Head and tail do not overlap, so that one of them outlives any change at one
+/// place; a very short mask has no parts.
 fn trace(original: &[u8], edited: &[u8], mask: &Mask) -> Option<usize> {
-    let len = mask.bytes.len().min(TRACE);
+    let len = if mask.bytes.len() < TRACE { mask.bytes.len() } else { (mask.bytes.len() / 2).min(TRACE) };
     let head = mask.bytes.get(..len)?;
     let tail = mask.bytes.get(mask.bytes.len() - len..)?;
     let middle = mask.bytes.len() / 2;
@@ -229,6 +230,23 @@ mod tests {
         assert_eq!(String::from_utf8(back.bytes.clone()).unwrap(), wanted);
         assert_eq!((back.restored, back.removed.len(), back.damaged.len()), (4, 0, 0));
         assert!(!format!("{back:?}").contains("Zx81"));
+    }
+
+    #[test]
+    fn a_mask_of_any_length_that_was_changed_at_any_byte_is_damage() {
+        for len in TRACE..20 {
+            let value: Vec<u8> = "aäaéaöß✓äé".bytes().cycle().take(len).collect();
+            let original = [b"x = \"", value.as_slice(), b"\"\n"].concat();
+            let span = Span { start: 5, len: len as u64, rule: RuleId(1) };
+            let masks = Masker::new([3; 32]).mask(&original, 0, &[span]);
+            let mut text = original.clone();
+            masks.overlay(0, &mut text);
+            for at in 5..5 + len {
+                let mut changed = text.clone();
+                changed[at] = b'!';
+                assert_eq!(restore(&original, &masks, &changed).damaged, [1], "byte {} of {len}", at - 5);
+            }
+        }
     }
 
     #[test]
