@@ -18,6 +18,16 @@ use crate::sys::{self, FileType, Stat};
 /// Content up to this many bytes is hashed and kept as the new base of a merge.
 const BASE_MAX: u64 = 1 << 20;
 
+/// Marks a directory of upper as a copy of lower's in its present state, from which later changes of its attributes are told.
+pub(super) fn mark_copy(disk: &dyn Disk, site: &Site<'_>, path: &RelPath, lower: &Stat) -> Result<()> {
+    let (at, origin) = (Spot::upper(path), Origin { stamp: Stamp::from(lower), hash: None });
+    disk.set_xattr(&at, ORIGIN, origin.encode().as_bytes()).at("mark", &at)?;
+    if site.base.get(path).is_none() {
+        return Ok(());
+    }
+    site.base.set(path, Some(&origin)).map_err(|source| ApplyError::Base { path: path.clone(), source })
+}
+
 /// Edits upper.
 pub(super) struct Trimmer<'a> {
     pub(super) disk: &'a dyn Disk,
@@ -219,10 +229,9 @@ impl Trimmer<'_> {
                 None => self.disk.rmdir(&at).at("remove", &at),
             };
         }
-        if roots.xattr(&at, ORIGIN).at("look at", &at)?.is_none() {
-            // Lower has it now, so it is a copy of lower's.
-            let origin = Origin { stamp: Stamp::from(&lower), hash: None };
-            self.disk.set_xattr(&at, ORIGIN, origin.encode().as_bytes()).at("mark", &at)?;
+        if trim.is_some() || roots.xattr(&at, ORIGIN).at("look at", &at)?.is_none() {
+            // Lower has it now, or has its attributes now, so it is a copy of lower's as that is today.
+            mark_copy(self.disk, self.site, path, &lower)?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use super::journal::{Journal, Kind, MaybeStamp, Record, Story, read_closed};
 use super::plan::{Action, Applied, Object, Plan, Reason, Refusal, Step, Trim, Xattrs};
 use super::revert::revert;
 use super::stage::{copy_lower_dir, move_object, new_slot, old_slot};
+use super::trim::mark_copy;
 use super::workspace::Workspace;
 use super::{revise, store};
 use crate::layer::{ORIGIN, Origin, Stamp};
@@ -273,18 +274,21 @@ impl Restorer<'_> {
         Ok(())
     }
 
-    /// A directory that stood for lower's after the apply is a new one again where lower's is gone.
+    /// A directory that stood for lower's after the apply is a new one again where lower's is gone; else lower's is as it was.
     fn is_its_own(&self, trim: &Trim) -> Result<()> {
         let at = Spot::upper(&trim.path);
-        let stands_alone =
-            trim.source.is_some_and(|s| s.file_type() == FileType::Dir) && self.lower(&trim.path)?.is_none();
-        if stands_alone
-            && self.upper(&trim.path)?.is_some_and(|now| now.is_dir())
-            && self.disk.roots().xattr(&at, ORIGIN).at("look at", &at)?.is_some()
+        let was_dir = trim.source.is_some_and(|s| s.file_type() == FileType::Dir);
+        if !was_dir
+            || !self.upper(&trim.path)?.is_some_and(|now| now.is_dir())
+            || self.disk.roots().xattr(&at, ORIGIN).at("look at", &at)?.is_none()
         {
-            self.disk.remove_xattr(&at, ORIGIN).at("mark", &at)?;
+            return Ok(());
         }
-        Ok(())
+        match self.lower(&trim.path)? {
+            None => self.disk.remove_xattr(&at, ORIGIN).at("mark", &at),
+            Some(lower) if lower.is_dir() => mark_copy(self.disk, self.site, &trim.path, &lower),
+            Some(_) => Ok(()),
+        }
     }
 
     /// Makes the directories above a path, as copies of lower's; false if upper has something else there.
@@ -315,6 +319,7 @@ impl Restorer<'_> {
         let now = self.lower(&trim.path)?.map(|s| Stamp::from(&s));
         let stamp = now.filter(|n| n.file_type() == base.stamp.file_type()).unwrap_or(base.stamp);
         if self.site.base.get(&trim.path).is_some() && base.stamp.file_type() == FileType::Dir {
+            // In its present state already.
             return Ok(());
         }
         self.site.base.forget(&trim.path).map_err(failed)?;

@@ -208,6 +208,24 @@ fn a_directory_swapped_for_a_link_leads_nowhere() {
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }
 
+/// The directory stays in upper for what else lies in it, and the state that was applied is what later changes are counted from.
+#[test]
+fn a_directorys_mode_changes_back_after_an_apply_and_after_its_undo() {
+    let lab = lab();
+    lab.copy_up("dir/inner/deep");
+    lab.agent_writes("dir/inner/deep", "changed\n");
+    chmod(&lab.up().join("dir"), 0o700);
+    lab.execute(&lab.plan(&["dir"])).unwrap();
+    lab.agent_writes("dir/inner/more", "more\n");
+    chmod(&lab.up().join("dir"), 0o755);
+    assert_eq!(lab.left(), ["M dir", "A dir/inner/more"]);
+    chmod(&lab.up().join("dir"), 0o700);
+    lab.undo().unwrap();
+    assert_eq!(lab.left(), ["M dir", "M dir/inner/deep", "A dir/inner/more"]);
+    lab.apply();
+    assert_eq!(fs::metadata(lab.ws().join("dir")).unwrap().mode() & 0o777, 0o700);
+}
+
 /// The directory goes with what is applied, and undo makes it anew.
 #[test]
 fn a_directory_on_the_way_has_lowers_attributes_after_undo() {
