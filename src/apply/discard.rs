@@ -3,7 +3,7 @@
 
 use super::Site;
 use super::disk::{Attrs, Disk, Spot};
-use super::error::{ApplyError, Result};
+use super::error::{ApplyError, Context as _, Result};
 use super::execute::{Execution, What};
 use super::part::{self, Take};
 use super::plan::Applied;
@@ -12,8 +12,9 @@ use super::select::{Options, Pattern, Selection};
 use super::wire::path_text;
 use super::workspace::Workspace;
 use crate::change::{Change, ChangeKind, ChangeSet, Conflict, Side, Sides, TextDiff};
+use crate::layer::Origin;
 use crate::path::RelPath;
-use crate::sys::FileType;
+use crate::sys::{self, FileType};
 
 /// What a discard did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -88,7 +89,8 @@ pub(super) fn discard_on(
     let mut dropped = Vec::new();
     for (change, take) in chosen {
         let prepared = match take {
-            Take::Whole => drop_whole(&mut reviser, changes, change),
+            Take::Whole => drop_whole(&mut reviser, changes, change)
+                .and_then(|()| drop_siblings(&mut reviser, site, changes, change)),
             Take::Lines { .. } | Take::Edited { .. } => drop_part(&mut reviser, site, change, take),
         };
         if let Err(error) = prepared {
@@ -139,6 +141,38 @@ fn drop_whole(reviser: &mut Reviser<'_>, changes: &ChangeSet, change: &Change) -
         let comes_along = |c: &Change| c.implied && c.kind == ChangeKind::Added;
         if changes.get(&dir).is_some_and(comes_along) {
             reviser.drop_entry(&dir, false)?;
+        }
+    }
+    Ok(())
+}
+
+/// The other names of a file with several came into upper together with this one. Where they say nothing by themselves they go with it,
+/// so that all are one file again.
+fn drop_siblings(
+    reviser: &mut Reviser<'_>,
+    site: &Site<'_>,
+    changes: &ChangeSet,
+    change: &Change,
+) -> Result<()> {
+    let Some(old) = change.old.as_ref().filter(|o| o.stat.is_file() && o.stat.nlink > 1) else {
+        return Ok(());
+    };
+    let names = match site.judge.names(&old.stat) {
+        Ok(names) => names,
+        Err(why) => {
+            tracing::warn!(path = %change.path, %why, "other names of a discarded file stay in upper");
+            return Ok(());
+        }
+    };
+    let is_copy = |origin: Option<Origin>| {
+        origin.is_some_and(|o| (o.stamp.dev, o.stamp.ino) == (old.stat.dev, old.stat.ino))
+    };
+    for name in names.iter().filter(|n| changes.get(n).is_none()) {
+        match site.upper.origin(name) {
+            Ok(origin) if is_copy(origin) => reviser.drop_entry(name, false)?,
+            Ok(_) => {}
+            Err(errno) if sys::is_absent(errno) => {}
+            Err(errno) => return Err(errno).at("look at", &Spot::upper(name)),
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! What the agent wrote, in kernel overlayfs format: reading it, and staging new objects in `work/`. A whiteout is a character
 //! device 0/0, which the kernel lets an ordinary user make (mknod(2), Linux 5.8); an opaque directory carries
-//! `user.overlay.opaque=y`. `work/` is emptied when the layer is opened: what was not published never was.
+//! `user.overlay.opaque=y`. `work/` is emptied when the layer is opened: what was not published never was. Only
+//! the note of a linking stays, for the view to end it.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -51,6 +52,21 @@ pub struct UpperDir {
     pub(super) work: Arc<OwnedFd>,
     next: AtomicU64,
     privileged: bool,
+}
+
+/// The note in `work/` of a file whose names are being linked: a symbolic link to its path.
+const LINKING: &str = "linking";
+
+/// A linking under way; its end is noted when it goes out of scope.
+#[derive(Debug)]
+pub struct Linking(Arc<OwnedFd>);
+
+impl Drop for Linking {
+    fn drop(&mut self) {
+        if let Err(errno) = super::upper_edit::remove_tree(self.0.as_fd(), LINKING.as_bytes()) {
+            tracing::warn!(%errno, "the note of a linking stays; the next mount links the names once more");
+        }
+    }
 }
 
 /// An object in `work/` that is not published yet. Dropped without being published, it is deleted with all that is in it: what was begun
@@ -108,7 +124,8 @@ impl UpperDir {
                 Err(errno) => return Err(errno),
             }
         }
-        for entry in sys::list_dir(this.work.as_fd())? {
+        for entry in sys::list_dir(this.work.as_fd())?.into_iter().filter(|e| *e.name != *LINKING.as_bytes())
+        {
             super::upper_edit::remove_tree(this.work.as_fd(), &entry.name)?;
         }
         Ok(this)
@@ -226,6 +243,42 @@ impl UpperDir {
     pub fn read_link(&self, path: &RelPath) -> Result<Vec<u8>> {
         let (dir, name) = sys::open_parent(self.root.as_fd(), path)?;
         sys::read_link_at(dir.as_fd(), name.as_bytes())
+    }
+
+    /// Notes that the names of the file at a path are about to come into upper one after the other.
+    ///
+    /// # Errors
+    /// The errno of symlinkat(2).
+    pub fn begin_linking(&self, path: &RelPath) -> Result<Linking> {
+        match rfs::symlinkat(path.as_bytes(), &*self.work, LINKING) {
+            // Of a linking that failed; names that stayed apart then are told in the log.
+            Err(Errno::EXIST) => {
+                self.end_linking()?;
+                rfs::symlinkat(path.as_bytes(), &*self.work, LINKING)?;
+            }
+            other => other?,
+        }
+        Ok(Linking(Arc::clone(&self.work)))
+    }
+
+    /// The path of a linking that did not come to its end.
+    ///
+    /// # Errors
+    /// The errno of readlinkat(2); `EINVAL` if the note is none of ours.
+    pub fn interrupted_linking(&self) -> Result<Option<RelPath>> {
+        match sys::read_link_at(self.work.as_fd(), LINKING.as_bytes()) {
+            Ok(path) => RelPath::parse(path).map(Some).map_err(|_| Errno::INVAL),
+            Err(errno) if sys::is_absent(errno) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Removes the note of a linking.
+    ///
+    /// # Errors
+    /// The errno of unlinkat(2).
+    pub fn end_linking(&self) -> Result<()> {
+        super::upper_edit::remove_tree(self.work.as_fd(), LINKING.as_bytes())
     }
 
     /// Makes an empty regular file in `work/`, open for reading and writing.

@@ -72,6 +72,7 @@ impl View {
             self.base.forget(path).map_err(io_errno)?;
         }
         self.base.record(path, &copied.origin).map_err(io_errno)?;
+        let _linking = if lower.nlink > 1 { Some(self.upper.begin_linking(path)?) } else { None };
         self.upper.publish_unseen(&copied.staged, path)?;
         let stat = sys::stat_fd(copied.staged.as_fd())?;
         if let Some(node) = node {
@@ -328,20 +329,9 @@ impl View {
             return Ok(());
         }
         let ns = self.ns.write();
-        let mut todo = vec![RelPath::root()];
-        while let Some(dir) = todo.pop() {
-            for entry in self.upper.list(&dir)? {
-                let Ok(name) = crate::path::Name::new(&entry.name) else { continue };
-                let path = dir.join(&name);
-                match self.upper.entry(&path)? {
-                    UpperEntry::Object(stat) | UpperEntry::Opaque(stat) if stat.is_dir() => todo.push(path),
-                    UpperEntry::Object(stat) if stat.is_file() => self.heal_name(&ns, &path),
-                    UpperEntry::Object(_)
-                    | UpperEntry::Opaque(_)
-                    | UpperEntry::Absent
-                    | UpperEntry::Whiteout => {}
-                }
-            }
+        if let Some(path) = self.upper.interrupted_linking()? {
+            self.heal_name(&ns, &path);
+            self.upper.end_linking()?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::judge::Judge;
@@ -24,12 +24,16 @@ impl Lab {
             fs::create_dir(at(sub)).unwrap();
         }
         make(&at);
-        let lower = Arc::new(LowerDir::open(&at("lower")).unwrap());
-        let judge = Arc::new(Judge::new(lower, Arc::new(Policy::builtin()), [0; 32], Vec::new()));
-        let upper = UpperDir::open(&at("upper"), &at("work")).unwrap();
-        let base = BaseStore::open(&at("base")).unwrap();
-        let view = View::new(ViewConfig { judge, upper, base, read_only: false }).unwrap();
+        let view = Self::open(dir.path());
         Self { dir, view }
+    }
+
+    fn open(dir: &Path) -> Arc<View> {
+        let lower = Arc::new(LowerDir::open(&dir.join("lower")).unwrap());
+        let judge = Arc::new(Judge::new(lower, Arc::new(Policy::builtin()), [0; 32], Vec::new()));
+        let upper = UpperDir::open(&dir.join("upper"), &dir.join("work")).unwrap();
+        let base = BaseStore::open(&dir.join("base")).unwrap();
+        View::new(ViewConfig { judge, upper, base, read_only: false }).unwrap()
     }
 
     fn at(&self, sub: &str) -> PathBuf {
@@ -100,6 +104,29 @@ fn names_of_one_lower_file_are_one_node_after_a_discard() {
     assert_eq!(lab.read(one), b"old");
     lab.view.write(two, 0, b"own", false).unwrap();
     assert_eq!(lab.read(one), b"own");
+}
+
+#[test]
+fn names_that_a_crash_kept_apart_are_linked_and_those_that_a_discard_did_are_not() {
+    for crashed in [true, false] {
+        let lab = Lab::new(|at| {
+            fs::write(at("lower/one"), "old").unwrap();
+            fs::hard_link(at("lower/one"), at("lower/two")).unwrap();
+        });
+        lab.view.write(lab.walk("one").unwrap().id, 0, b"new", false).unwrap();
+        lab.view.close();
+        fs::remove_file(lab.at("upper/two")).unwrap();
+        if crashed {
+            // What is there while the names are linked.
+            std::os::unix::fs::symlink("one", lab.at("work/linking")).unwrap();
+        }
+        let again = Lab::open(lab.dir.path());
+        let two = again.lookup(ROOT, &Name::new("two").unwrap()).unwrap().unwrap().id;
+        let expected: &[u8] = if crashed { b"new" } else { b"old" };
+        assert_eq!(again.read(two, 0, 9).unwrap(), expected);
+        assert_eq!(fs::read_dir(lab.at("work")).unwrap().count(), 0);
+        again.close();
+    }
 }
 
 #[test]

@@ -81,7 +81,8 @@ impl World {
     /// A command as the world's user.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("timeout");
-        command.args(["-s", "KILL", "100"]);
+        // Longer, where a test is told to be larger.
+        command.args(["-s", "KILL"]).arg(std::env::var_os("SCRUBFS_TEST_SECONDS").unwrap_or("100".into()));
         if self.uid != 0 {
             let id = self.uid.to_string();
             command.args(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"]);

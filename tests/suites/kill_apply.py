@@ -304,6 +304,13 @@ def discard(before, after, longest):
     run(scrubfs, "discard", lower)
     now = shown(tree(merged))
     assert now == before, "what was discarded still shows: " + difference(before, now)
+    names = {}
+    for at, _, files in os.walk(lower):
+        for path in (os.path.join(at, name) for name in files):
+            names.setdefault(os.lstat(path).st_ino, []).append(os.path.relpath(path, lower))
+    for those in names.values():
+        several = {os.lstat(os.path.join(merged, path)).st_ino for path in those if path not in HIDDEN}
+        assert len(several) < 2, "names of one file are several: %s" % those
     count("discarded")
 
 

@@ -377,6 +377,10 @@ fn a_damaged_journal_ends_one_way_or_the_other_or_is_refused_with_nothing_lost()
                     [lab.ws(), lab.up()].iter().flat_map(|d| tree(d).into_values()).map(|o| o.1).collect();
                 scene.act(&lab, Fault::Stop(call), |_| false).0.ok();
                 let there = journals(&lab);
+                if scene.undo && there.iter().flatten().count() == 1 {
+                    // The last copy, which is all that there is.
+                    continue;
+                }
                 let mut damages = Vec::new();
                 for (copy, _) in there.iter().zip(copies).filter(|(_, damaged)| *damaged) {
                     damages.extend(copy.as_ref().map(|file| damage(file, &mut random)));

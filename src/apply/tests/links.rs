@@ -90,3 +90,18 @@ fn an_old_content_that_was_edited_by_another_name_is_not_taken_for_what_was_kept
     assert_eq!(tree(&lab.ws())["one"].1, b"the user's\n");
     assert_eq!(tree(&lab.ws())["two"].1, b"new\n");
 }
+
+#[test]
+fn a_name_that_says_nothing_by_itself_goes_with_the_one_that_is_discarded() {
+    let lab = lab();
+    copy_up_both(&lab);
+    // Deleted, renamed away or edited apart: `two` is left as a copy of lower's.
+    fs::remove_file(lab.up().join("one")).unwrap();
+    lab.upper.whiteout(&rel("one")).unwrap();
+    assert_eq!(lab.left(), ["D one"]);
+    lab.discard(&[]);
+    assert_eq!(tree(&lab.up()), Default::default());
+    lab.undo().unwrap();
+    assert_eq!(lab.left(), ["D one"]);
+    assert!(lab.up().join("two").exists());
+}

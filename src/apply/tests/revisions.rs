@@ -25,7 +25,7 @@ impl Lab {
         })
     }
 
-    fn discard(&self, paths: &[&str]) {
+    pub(super) fn discard(&self, paths: &[&str]) {
         self.discard_with(&self.options(paths)).unwrap();
     }
 
