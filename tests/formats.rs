@@ -17,7 +17,7 @@ const CANARY: &str = "canary7-Plain-pw";
 /// Files whose values are masked, with a line that is edited: `5432` becomes `6432`.
 const FILES: &[(&str, &str)] = &[
     (".env", "# settings\nDB_PASSWORD=CANARY\nWHATEVER='CANARY'\nPORT=5432\n"),
-    (".npmrc", "//registry.npmjs.org/:_authToken=CANARY\nfetch-timeout=5432\n"),
+    (".npmrc", "//registry.example.com/:_authToken=CANARY\nfetch-timeout=5432\n"),
     (".pypirc", "[pypi]\nusername = u5432\npassword = CANARY\n"),
     (".netrc", "machine h5432 login me password CANARY\n"),
     (".pgpass", "localhost:5432:db:me:CANARY\n"),

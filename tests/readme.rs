@@ -65,7 +65,7 @@ fn the_first_session_of_the_readme_works() {
     for (name, content) in [
         (".env", "A=canary"),
         ("id_rsa", "canary"),
-        (".npmrc", "//registry.npmjs.org/:_authToken=canary-8192734\n"),
+        (".npmrc", "//registry.example.com/:_authToken=canary-8192734\n"),
         (".aws/credentials", "canary"),
     ] {
         fs::write(repo.join(name), content).unwrap();
@@ -102,7 +102,7 @@ fn the_first_session_of_the_readme_works() {
     }
     let of = |start: &str| &seen.iter().find(|(c, _)| c.starts_with(start)).unwrap().1;
     assert_eq!(of("ls -A").lines().collect::<Vec<_>>(), [".npmrc", "deploy.sh"]);
-    assert!(of("cat").starts_with("//registry.npmjs.org/:_authToken=XXXX"), "{}", of("cat"));
+    assert!(of("cat").starts_with("//registry.example.com/:_authToken=XXXX"), "{}", of("cat"));
     assert!(of("scrubfs status").contains("notes.md"));
     assert!(of("scrubfs diff").contains("diff --git a/deploy.sh b/deploy.sh"));
     assert_eq!(fs::read_to_string(repo.join("deploy.sh")).unwrap(), deploy, "undo gives the file back");

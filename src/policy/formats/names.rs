@@ -185,7 +185,7 @@ mod tests {
             ("DB_PASSWORD", "db password"),
             ("dbPassword2", "db password"),
             ("AWSSecretKey", "aws secret key"),
-            ("//registry.npmjs.org/:_authToken", "registry npmjs org auth token"),
+            ("//registry.example.com/:_authToken", "registry example com auth token"),
             ("spring.datasource.password", "spring datasource password"),
             ("APIKey", "api key"),
             ("X-Api-Key", "x api key"),
