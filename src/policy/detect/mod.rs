@@ -28,7 +28,7 @@ use shape::Shape;
 use tokens::{Finder, Rule, Scope};
 
 /// Counts up whenever the same rules and bytes give other spans than before: part of [`super::Policy::digest`].
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 const TOKENS: &str = include_str!("../../../rules/tokens.toml");
 

@@ -40,7 +40,10 @@ fn armour(text: &[u8], at: usize) -> Option<(usize, usize)> {
         label_end + [&b" BLOCK-----"[..], b"-----"].iter().find(|t| tail.starts_with(t)).map(|t| t.len())?;
     let limit = text.len().min(start + BODY_MAX);
     let window = text.get(start..limit)?;
-    let end = find(window, b"-----", 0).unwrap_or_else(|| unended(window));
+    // Another beginning, as in a list of such lines in source code, ends nothing.
+    let marker = find(window, b"-----", 0).unwrap_or(window.len());
+    let has_end = window.get(marker..).is_some_and(|m| m.starts_with(b"-----END"));
+    let end = if has_end { marker } else { unended(window.get(..marker).unwrap_or_default()) };
     if is_cut_short(window, end) {
         return None;
     }
