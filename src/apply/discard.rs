@@ -12,8 +12,8 @@ use super::select::{Options, Pattern, Selection};
 use super::wire::path_text;
 use super::workspace::Workspace;
 use crate::change::{Change, ChangeKind, ChangeSet, Conflict, Side, Sides, TextDiff};
-use crate::layer::Origin;
-use crate::path::RelPath;
+use crate::layer::{Origin, UpperEntry};
+use crate::path::{Name, RelPath};
 use crate::sys::{self, FileType};
 
 /// What a discard did.
@@ -101,6 +101,11 @@ pub(super) fn discard_on(
         reviser.tell(told.clone());
         dropped.push(told);
     }
+    let is_all = chosen.len() == changes.changes.len() && chosen.iter().all(|(_, take)| *take == Take::Whole);
+    if let Err(error) = if is_all { drop_rest(&mut reviser, site, changes) } else { Ok(()) } {
+        reviser.give_up()?;
+        return Err(error);
+    }
     if reviser.is_empty() {
         reviser.give_up()?;
         return Ok(Dropped::default());
@@ -122,11 +127,13 @@ fn is_dir(side: &Option<Side>) -> bool {
     side.as_ref().is_some_and(|s| s.file_type() == FileType::Dir)
 }
 
+/// Whether a directory stands for all in it, because nobody looked or could look into it: it goes as a whole.
+fn is_unseen(change: &Change) -> bool {
+    change.git_objects > 0 || change.conflict == Some(Conflict::Unreadable) && is_dir(&change.new)
+}
+
 fn drop_whole(reviser: &mut Reviser<'_>, changes: &ChangeSet, change: &Change) -> Result<()> {
-    // What nobody could look into goes as a whole.
-    let unseen =
-        change.git_objects > 0 || change.conflict == Some(Conflict::Unreadable) && is_dir(&change.new);
-    if let (Some(old), Some(new), false) = (&change.old, &change.new, unseen)
+    if let (Some(old), Some(new), false) = (&change.old, &change.new, is_unseen(change))
         && is_dir(&change.old)
         && is_dir(&change.new)
     {
@@ -135,12 +142,36 @@ fn drop_whole(reviser: &mut Reviser<'_>, changes: &ChangeSet, change: &Change) -
     if let ChangeKind::Renamed { from } = &change.kind {
         reviser.drop_entry(from, false)?;
     }
-    reviser.drop_entry(&change.path, unseen)?;
+    reviser.drop_entry(&change.path, is_unseen(change))?;
     // New directories that hold nothing else go with it.
     for dir in change.path.ancestors().skip(1) {
         let comes_along = |c: &Change| c.implied && c.kind == ChangeKind::Added;
         if changes.get(&dir).is_some_and(comes_along) {
             reviser.drop_entry(&dir, false)?;
+        }
+    }
+    Ok(())
+}
+
+/// What upper holds beside all changes is the same as lower's, and goes with them: nothing is left in which names of one file could be apart.
+fn drop_rest(reviser: &mut Reviser<'_>, site: &Site<'_>, changes: &ChangeSet) -> Result<()> {
+    let mut todo = vec![RelPath::root()];
+    while let Some(dir) = todo.pop() {
+        let at = Spot::upper(&dir);
+        for entry in site.upper.list(&dir).at("list", &at)? {
+            let name = Name::new(&entry.name).map_err(|_| sys::Errno::INVAL).at("list", &at)?;
+            let path = dir.join(&name);
+            let change = changes.get(&path);
+            match site.upper.entry(&path).at("look at", &at)? {
+                UpperEntry::Object(stat) | UpperEntry::Opaque(stat) if stat.is_dir() => {
+                    if !change.is_some_and(is_unseen) {
+                        todo.push(path);
+                    }
+                }
+                UpperEntry::Object(_) if change.is_none() => reviser.drop_entry(&path, false)?,
+                UpperEntry::Object(_) | UpperEntry::Opaque(_) | UpperEntry::Whiteout | UpperEntry::Absent => {
+                }
+            }
         }
     }
     Ok(())

@@ -105,3 +105,16 @@ fn a_name_that_says_nothing_by_itself_goes_with_the_one_that_is_discarded() {
     assert_eq!(lab.left(), ["D one"]);
     assert!(lab.up().join("two").exists());
 }
+
+#[test]
+fn nothing_is_left_in_upper_when_all_is_discarded() {
+    let lab = lab();
+    lab.put("other", "x\n");
+    copy_up_both(&lab);
+    // Opened for writing, and nothing came of it.
+    lab.agent_writes("other", "x\n");
+    lab.agent_writes("new", "y\n");
+    assert_eq!(lab.left(), ["A new"]);
+    lab.discard(&[]);
+    assert_eq!(tree(&lab.up()), Default::default());
+}
