@@ -1,7 +1,7 @@
 """Changes lower on the host while merged is busy, and waits for each change to show in merged: live.py LOWER MERGED SECONDS.
 
 Every step first makes the kernel remember how it was, also that something was not there. Prints the slowest and its time."""
-import os, subprocess, sys, time
+import errno, os, subprocess, sys, time
 
 lower, merged, limit = sys.argv[1], sys.argv[2], float(sys.argv[3])
 slowest = (0, "")
@@ -23,6 +23,11 @@ def get(path):
             return file.read()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
+    except OSError as error:
+        # Replaced in the moment between its opening and its reading.
+        if error.errno == errno.ESTALE:
+            return None
+        raise
 
 
 def put(path, content):
