@@ -268,10 +268,11 @@ impl View {
         let is_own = |(found, parent, name): &&Meant| {
             found.as_ref().is_some_and(|f| self.number(parent, name, f) == Ok(node.id))
         };
-        let Some(chosen) = means.iter().find(is_own).and_then(made).or_else(|| means.iter().find_map(made))
-        else {
-            return;
-        };
+        let Some(newest) = means.iter().find_map(made) else { return };
+        // A number costs a look at the object, and is asked for only where it decides.
+        let several = means.iter().filter_map(made).any(|m| m.backing != newest.backing);
+        let own = if several { means.iter().find(is_own).and_then(made) } else { None };
+        let chosen = own.unwrap_or(newest);
         self.table.rebase(node, chosen);
         for meant in &means {
             if made(meant).is_none_or(|m| m.backing != chosen.backing) {
