@@ -86,32 +86,39 @@ pub(super) fn discard_on(
     keep: usize,
 ) -> Result<Dropped> {
     let mut reviser = Reviser::begin(disk, site, What::Discard)?;
-    let mut dropped = Vec::new();
-    for (change, take) in chosen {
-        let prepared = match take {
-            Take::Whole => drop_whole(&mut reviser, changes, change)
-                .and_then(|()| drop_siblings(&mut reviser, site, changes, change)),
-            Take::Lines { .. } | Take::Edited { .. } => drop_part(&mut reviser, site, change, take),
-        };
-        if let Err(error) = prepared {
-            reviser.give_up()?;
-            return Err(error);
-        }
-        let told = told(change);
-        reviser.tell(told.clone());
-        dropped.push(told);
-    }
-    let is_all = chosen.len() == changes.changes.len() && chosen.iter().all(|(_, take)| *take == Take::Whole);
-    if let Err(error) = if is_all { drop_rest(&mut reviser, site, changes) } else { Ok(()) } {
+    if let Err(error) = prepare(&mut reviser, site, changes, chosen) {
         reviser.give_up()?;
         return Err(error);
     }
+    let dropped: Vec<Applied> = chosen.iter().map(|(change, _)| told(change)).collect();
+    dropped.iter().cloned().for_each(|told| reviser.tell(told));
     if reviser.is_empty() {
         reviser.give_up()?;
         return Ok(Dropped::default());
     }
     let id = reviser.carry_out(keep)?;
     Ok(Dropped { id: Some(id), dropped })
+}
+
+/// Names all that is to leave upper, and stages what stays of parts.
+fn prepare(
+    reviser: &mut Reviser<'_>,
+    site: &Site<'_>,
+    changes: &ChangeSet,
+    chosen: &[(&Change, Take)],
+) -> Result<()> {
+    let mut whole = 0;
+    for (change, take) in chosen {
+        match take {
+            Take::Whole => {
+                whole += 1;
+                drop_whole(reviser, changes, change)?;
+                drop_siblings(reviser, site, changes, change)?;
+            }
+            Take::Lines { .. } | Take::Edited { .. } => drop_part(reviser, site, change, take)?,
+        }
+    }
+    if whole == changes.changes.len() { drop_rest(reviser, site, changes) } else { Ok(()) }
 }
 
 pub(super) fn told(change: &Change) -> Applied {
