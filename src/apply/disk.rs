@@ -189,10 +189,14 @@ impl Roots {
         sys::open_path(self.fd(at.area), &at.path)
     }
 
+    /// An attribute's value. What the workspace has keeps its mode while it is only looked at.
+    fn value(area: Area, fd: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        if area == Area::Lower { sys::get_xattr(fd, name) } else { sys::get_own_xattr(fd, name) }
+    }
+
     /// One extended attribute, through an `O_PATH` descriptor.
     pub(super) fn xattr(&self, at: &Spot, name: &[u8]) -> Result<Option<Vec<u8>>> {
-        let fd = self.open_path(at)?;
-        sys::despite_mode(&[(fd.as_fd(), 0o400)], || sys::get_xattr(fd.as_fd(), name))
+        Self::value(at.area, self.open_path(at)?.as_fd(), name)
     }
 
     /// The extended attributes that go with an object from layer to layer.
@@ -205,8 +209,7 @@ impl Roots {
         let fd = self.open_path(at)?;
         let mut all = Vec::new();
         for name in sys::list_xattrs(fd.as_fd())? {
-            let value = sys::despite_mode(&[(fd.as_fd(), 0o400)], || sys::get_xattr(fd.as_fd(), &name))?;
-            if let Some(value) = value {
+            if let Some(value) = Self::value(at.area, fd.as_fd(), &name)? {
                 all.push((name, value));
             }
         }

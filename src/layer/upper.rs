@@ -195,7 +195,7 @@ impl UpperDir {
             return Ok(UpperEntry::Object(stat));
         }
         let fd = sys::open_path_at(dir, name)?;
-        let mark = sys::despite_mode(&[(fd.as_fd(), 0o400)], || sys::get_xattr(fd.as_fd(), OPAQUE))?;
+        let mark = sys::get_own_xattr(fd.as_fd(), OPAQUE)?;
         let opaque = mark.is_some_and(|v| v == b"y");
         Ok(if opaque { UpperEntry::Opaque(stat) } else { UpperEntry::Object(stat) })
     }
@@ -215,7 +215,7 @@ impl UpperDir {
     /// # Errors
     /// The errno of getxattr(2).
     pub fn origin_of(fd: BorrowedFd<'_>) -> Result<Option<Origin>> {
-        let mark = sys::despite_mode(&[(fd, 0o400)], || sys::get_xattr(fd, ORIGIN))?;
+        let mark = sys::get_own_xattr(fd, ORIGIN)?;
         Ok(mark.and_then(|text| Origin::decode(&text)))
     }
 

@@ -34,7 +34,7 @@ pub use rustix::fs::{FallocateFlags, RenameFlags, SeekFrom};
 pub use rustix::io::Errno;
 pub use shortage::{Spare, file_limit, on_shortage, with_spare};
 pub use signal::{Received, SignalQueue};
-pub use xattr::{get_xattr, has_acls, list_xattrs, remove_xattr, set_xattr};
+pub use xattr::{get_own_xattr, get_xattr, has_acls, list_xattrs, remove_xattr, set_xattr};
 
 /// The result of a system call.
 pub type Result<T> = std::result::Result<T, Errno>;

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::{self as rfs, XattrFlags};
 
-use super::{Errno, Result, proc_path};
+use super::{Errno, Result, despite_mode, proc_path};
 
 /// The largest value that Linux stores (`XATTR_SIZE_MAX`, limits.h), in bytes.
 const VALUE_MAX: usize = 64 << 10;
@@ -30,6 +30,14 @@ pub fn get_xattr(fd: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Vec<u8>>> {
         }
         Err(errno) => Err(errno),
     }
+}
+
+/// As [`get_xattr`], also where the mode keeps the owner from reading it.
+///
+/// # Errors
+/// As [`get_xattr`].
+pub fn get_own_xattr(fd: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    despite_mode(&[(fd, 0o400)], || get_xattr(fd, name))
 }
 
 /// Names of all attributes; empty where the file system has none.

@@ -184,8 +184,7 @@ impl View {
         for name in sys::list_xattrs(from.as_fd())? {
             // Our own marks go with it, the kernel's do not.
             if (is_carried_xattr(&name) || name.starts_with(MARK_PREFIX))
-                && let Some(value) =
-                    sys::despite_mode(&[(from.as_fd(), 0o400)], || sys::get_xattr(from.as_fd(), &name))?
+                && let Some(value) = sys::get_own_xattr(from.as_fd(), &name)?
             {
                 sys::set_xattr(staged.as_fd(), &name, &value, rustix::fs::XattrFlags::empty())?;
             }
