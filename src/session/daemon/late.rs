@@ -32,7 +32,7 @@ pub(super) fn search(home: PathBuf, judge: &Arc<Judge>, tell: UnixStream) -> io:
     let watcher = Watcher::new()?;
     let go_on = move || {
         let search = Search::new(&home, judge.policy());
-        let mut late = Late { search, watcher, watches: HashMap::new(), tell };
+        let mut late = Late { search, watcher, watches: HashMap::new(), complete: true, tell };
         match late.go_on() {
             Ok(()) => tracing::debug!("nobody asks for credentials any more"),
             Err(error) => {
@@ -48,6 +48,8 @@ struct Late<'a> {
     watcher: Watcher,
     /// The place of a watch.
     watches: HashMap<i32, usize>,
+    /// All could be watched so far; that it is not so is said once.
+    complete: bool,
     tell: UnixStream,
 }
 
@@ -79,15 +81,16 @@ impl Late<'_> {
 
     /// Searches; each directory is watched before it is looked into, so that nothing comes unseen between.
     fn look(&mut self, find: impl FnOnce(&mut Search<'_>, Enter<'_>) -> Vec<PathBuf>) -> Vec<PathBuf> {
-        let Self { search, watcher, watches, .. } = self;
+        let Self { search, watcher, watches, complete, .. } = self;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         find(search, &mut |number, dir| {
             let dir = rustix::fs::open(dir, flags, Mode::empty());
             match dir.and_then(|dir| watcher.add(dir.as_fd())) {
                 Ok(watch) => drop(watches.insert(watch, number)),
-                Err(errno) => {
-                    tracing::warn!(%errno, "what appears in a directory of the home directory is not noticed")
+                Err(errno) if std::mem::replace(complete, false) => {
+                    tracing::warn!(%errno, "what appears in a directory of the home directory is not noticed");
                 }
+                Err(_) => {}
             }
         })
     }
