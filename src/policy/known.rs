@@ -349,15 +349,23 @@ fn is_address(value: &[u8]) -> bool {
 
 /// Whether one of the parts between separators is long and mixes digits and letters.
 fn has_random_part(value: &[u8]) -> bool {
-    value.split(|b| b"./:@-_~,?&= ;".contains(b)).any(|part| {
+    value.split(|b| b"./:@-_~,?&= ;()[]{}<>'\"".contains(b)).any(|part| {
         let digits = part.iter().filter(|b| b.is_ascii_digit()).count();
         let letters = part.iter().filter(|b| b.is_ascii_alphabetic()).count();
         let mixed = part.iter().any(u8::is_ascii_lowercase) && part.iter().any(u8::is_ascii_uppercase);
         part.len() >= 10
             && letters >= 2
-            && (digits >= 2 || (mixed && part.len() >= 16))
+            && (digits >= 2 || (mixed && part.len() >= 16 && !is_camel_case(part)))
             && checks::entropy(part) >= 2.8
     })
+}
+
+/// `DataCloneError`: every capital begins a word.
+fn is_camel_case(part: &[u8]) -> bool {
+    let begins = |two: &[u8]| matches!(two, [a, b] if a.is_ascii_uppercase() && b.is_ascii_lowercase());
+    let capitals = part.iter().filter(|b| b.is_ascii_uppercase()).count();
+    let letters = part.iter().filter(|b| b.is_ascii_alphabetic()).count();
+    capitals * 3 <= letters && part.windows(2).filter(|two| begins(two)).count() == capitals
 }
 
 #[cfg(test)]
@@ -378,6 +386,8 @@ mod tests {
             "The quick brown fox 12",
             "202611241200",
             "application/json; charset=utf-8",
+            "console.assert(err.name === 'DataCloneError')",
+            "console.assert(DOMException.INUSE_ATTRIBUTE_ERR === 10)",
             "x",
         ] {
             assert!(!KnownValues::new().insert(common.as_bytes()), "{common}");

@@ -402,6 +402,8 @@ impl Policy {
             PathAction::Redact(formats) => {
                 formats.iter().for_each(|format| self.content.learn(format, false, content, known));
             }
+            // Certificates and public keys are no secrets.
+            PathAction::Gate if !self.gate_hides(content) => {}
             PathAction::Gate | PathAction::Hide => {
                 self.content.learn(paths.format(path.as_bytes()), true, content, known);
             }

@@ -247,6 +247,8 @@ fn public_binary(content: &[u8]) -> bool {
     match content {
         // A presentation is a zip archive.
         [b'P', b'K', 3, 4, ..] => true,
+        // The RSA key of a DNSKEY record: the length of the exponent, 65537, the modulus.
+        [3, 1, 0, 1, ..] if matches!(content.len(), 132 | 260 | 516) => true,
         // X.509: SEQUENCE { SEQUENCE { [0] version or INTEGER serial … } }, never SEQUENCE { INTEGER … } as keys begin.
         [0x30, 0x82, _, _, 0x30, 0x82, _, _, 0xa0, 0x03, 0x02, 0x01, ..] => true,
         [0x30, 0x81, _, 0x30, 0x81, _, 0xa0, 0x03, 0x02, 0x01, ..] => true,

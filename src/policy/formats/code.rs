@@ -42,16 +42,18 @@ pub(super) fn scan(sink: &mut Sink<'_>, range: Range<usize>, calls: bool) {
             continue;
         }
         let judged @ Judged::Secret(..) = sink.judge(name, Level::Keys) else { continue };
-        let quoted = start.checked_sub(1).and_then(|b| sink.text.get(b)).is_some_and(|b| b"\"'`".contains(b));
+        let quote =
+            start.checked_sub(1).and_then(|b| sink.text.get(b)).copied().filter(|b| b"\"'`".contains(b));
+        let quoted = quote.is_some();
         let method = name.rsplit(|b| *b == b'.').next().unwrap_or_default();
         let place = Place {
-            quoted,
+            quote,
             calls,
             // `creds.get("x")` asks for a name.
             called: by || matches!(sink.judge(method, Level::Keys), Judged::Secret(..)),
             listed: quoted && is_listed(sink.slice(range.start..start - 1)),
         };
-        if let Some(literal) = literal(sink.slice(end..range.end), end, &place) {
+        if let Some(literal) = literal(sink, end..range.end, &place) {
             let text = sink.slice(literal.clone());
             if !is_label(text, name) && !is_variable(sink, text) {
                 sink.value(literal.clone(), judged);
@@ -63,7 +65,8 @@ pub(super) fn scan(sink: &mut Sink<'_>, range: Range<usize>, calls: bool) {
 
 /// How a name stands.
 struct Place {
-    quoted: bool,
+    /// The quote it stands behind.
+    quote: Option<u8>,
     /// Whether what is passed beside a name counts.
     calls: bool,
     /// Whether what is passed to the name itself may be its value.
@@ -98,6 +101,13 @@ fn is_variable(sink: &Sink<'_>, text: &[u8]) -> bool {
         && !matches!(sink.judge(text, Level::Keys), Judged::Unknown(_))
 }
 
+/// The name of a secret in lower case: `ansible_password`.
+fn is_secret_name(sink: &Sink<'_>, text: &[u8]) -> bool {
+    text.contains(&b'_')
+        && text.iter().all(|b| b.is_ascii_lowercase() || *b == b'_')
+        && matches!(sink.judge(text, Level::Keys), Judged::Secret(..))
+}
+
 /// A text for people, or the name of a field: not a value of its own.
 fn is_label(text: &[u8], name: &[u8]) -> bool {
     let last = |words: Vec<Vec<u8>>| {
@@ -106,10 +116,16 @@ fn is_label(text: &[u8], name: &[u8]) -> bool {
     };
     let all_in = |few: &[Vec<u8>], many: &[Vec<u8>]| few.len() > 1 && few.iter().all(|w| many.contains(w));
     let words = super::names::words(text);
+    let of_name = super::names::words(name);
     let plain = text.iter().all(|b| b.is_ascii_alphabetic() || b"_-. ".contains(b));
+    let signs = text.iter().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(b));
+    let digits = text.iter().filter(|b| b.is_ascii_digit()).count();
     value::is_prose(text)
-        || (plain && words.len() <= 5 && all_in(&super::names::words(name), &words))
-        || (plain && words.len() <= 3 && last(words) == last(super::names::words(name)))
+        || (plain && words.len() <= 5 && all_in(&of_name, &words))
+        || (plain && words.len() <= 3 && last(words.clone()) == last(of_name.clone()))
+        // `secretAccessKey: 'secret'`, and a constant that is called as what it says.
+        || (plain && words.len() == 1 && words.first().is_some_and(|word| of_name.contains(word)))
+        || (signs && words == of_name && (words.len() > 2 || digits <= 3))
         || text.chunks(2).all(|pair| matches!(pair, [b'\\', b'n' | b'r' | b't' | b'0']))
         || text.contains(&b'|') && text.iter().all(|b| b.is_ascii_alphanumeric() || b"|:_,".contains(b))
 }
@@ -135,9 +151,11 @@ fn behind_type(rest: &[u8], operator: usize) -> Option<usize> {
     }
 }
 
-/// The literal that belongs to a name which ends where `rest` begins; `at` is that place.
-fn literal(rest: &[u8], at: usize, place: &Place) -> Option<Range<usize>> {
-    let Place { quoted, calls, called, listed } = *place;
+/// The literal that belongs to a name which ends where `range` begins.
+fn literal(sink: &Sink<'_>, range: Range<usize>, place: &Place) -> Option<Range<usize>> {
+    let (rest, at) = (sink.slice(range.clone()), range.start);
+    let Place { quote, calls, called, listed } = *place;
+    let quoted = quote.is_some();
     let skip = |from: usize, set: &[u8]| from + run(rest, from, set);
     let mut from = skip(0, if quoted { b"\"'`\\])} \t" } else { b"]) \t" });
     // The operator.
@@ -168,7 +186,18 @@ fn literal(rest: &[u8], at: usize, place: &Place) -> Option<Range<usize>> {
         None if !quoted && from > 0 && rest.get(..from)?.iter().all(|b| matches!(b, b' ' | b'\t')) => {}
         None => return None,
     }
+    if matches!(found, Some(&b"(")) && speaks_for_itself(sink, rest.get(from..)?) {
+        return None;
+    }
+    // `"Token: "` and `"Token:"` are texts: the quote behind the operator closes them.
+    if matches!(found, Some(&b":" | &b"=")) && rest.first().is_some_and(|b| b":=".contains(b)) {
+        let gap = run(rest, from, b" ");
+        if quote.is_some() && rest.get(from + gap).copied() == quote {
+            return None;
+        }
+    }
     from = behind_type(rest, from)?;
+    let bracketed = rest.get(from) == Some(&b'(');
     // A prefix of the literal (`b"…"`, `f'…'`, `@"…"`), a bracket, a call that wraps it.
     from = skip(from, b"([{@&$");
     if matches!(rest.get(from..), Some([b'a'..=b'z' | b'A'..=b'Z', b'"' | b'\'', ..])) {
@@ -183,10 +212,27 @@ fn literal(rest: &[u8], at: usize, place: &Place) -> Option<Range<usize>> {
     let describes = matches!(found, Some(&b":")) && !quoted && behind.starts_with(b"\"\"\"");
     // One name of many: `["ftp_password", "ftp_user", …]`.
     let inside = rest.get(literal.clone())?;
-    let is_listed = matches!(found, Some(&b","))
-        && inside.iter().all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-'))
-        && (listed || (behind.get(1) == Some(&b',') && super::names::words(inside).len() > 1));
+    let names = inside.iter().all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-'))
+        && behind.get(1) == Some(&b',')
+        && super::names::words(inside).len() > 1;
+    let is_listed = match found {
+        Some(&b",") => {
+            names
+                || is_secret_name(sink, inside)
+                || listed && inside.iter().all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-'))
+        }
+        // `password=('ansible_ssh_pass', 'ansible_password')`
+        _ => names && bracketed && inside.contains(&b'_'),
+    };
     (!is_key && !describes && !is_listed).then_some(at + literal.start..at + literal.end)
+}
+
+/// Whether an argument is given by its own name, which is judged when its turn comes or is harmless: `Credentials(scopes=["x"])`.
+fn speaks_for_itself(sink: &Sink<'_>, arguments: &[u8]) -> bool {
+    let len = arguments.iter().take(GAP_MAX).take_while(|b| is_name(**b)).count();
+    let name = arguments.get(..len).unwrap_or_default();
+    matches!(arguments.get(len..), Some([b'=', next, ..]) if *next != b'=')
+        && !matches!(sink.judge(name, Level::Keys), Judged::Unknown(_))
 }
 
 /// The inside of the literal that begins at `from`.

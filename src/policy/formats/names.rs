@@ -70,6 +70,9 @@ impl Names {
 
     /// Judges a name as it stands in a file of this format.
     pub(super) fn judge(&self, name: &[u8], format: Format) -> Named {
+        if is_media_type(name) {
+            return Named::Unknown;
+        }
         let words = words(name);
         let mut cleared = false;
         // The last words say most: a session token is a token.
@@ -162,6 +165,25 @@ pub(super) fn words(name: &[u8]) -> Vec<Vec<u8>> {
         last = *byte;
     }
     words
+}
+
+/// `application/vnd.epson.salt` is about no salt.
+fn is_media_type(name: &[u8]) -> bool {
+    let kind = name.iter().take(12).position(|b| *b == b'/').and_then(|slash| name.get(..slash));
+    kind.is_some_and(|kind| {
+        [
+            &b"application"[..],
+            b"audio",
+            b"font",
+            b"image",
+            b"message",
+            b"model",
+            b"multipart",
+            b"text",
+            b"video",
+        ]
+        .contains(&kind)
+    })
 }
 
 fn is_letter(byte: u8) -> bool {

@@ -44,7 +44,7 @@ impl Pair {
             sink.value(value, judged);
         }
         if let Some((title, judged)) = self.title.replace((name, key)).filter(|_| !self.valued) {
-            sink.value(title, judged);
+            alone(title, judged, sink);
         }
         self.name = Some(judged);
     }
@@ -69,12 +69,22 @@ impl Pair {
             sink.value(value, Judged::Unknown(level));
         }
         if let Some((title, judged)) = self.title.take().filter(|_| !self.valued) {
-            sink.value(title, judged);
+            alone(title, judged, sink);
         }
     }
 
     /// What the name says of the value, if it is known.
     pub(super) fn judged(&self) -> Option<Judged> {
         self.name
+    }
+}
+
+/// Takes a name without a value. Beneath a secret name, another name of words says nothing: `{key: vault_salt, section: defaults}`.
+fn alone(title: Range<usize>, judged: Judged, sink: &mut Sink<'_>) {
+    let text = sink.slice(title.clone());
+    let words = text.contains(&b'_') && text.iter().all(|b| b.is_ascii_lowercase() || *b == b'_');
+    let is_name = words && !matches!(sink.judge(text, Level::Keys), Judged::Unknown(_));
+    if matches!(judged, Judged::Secret(..)) || !is_name {
+        sink.value(title, judged);
     }
 }

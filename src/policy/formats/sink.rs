@@ -229,8 +229,9 @@ impl<'a> Sink<'a> {
             return;
         }
         let mut flag = None;
-        // Names in connection strings have spaces.
-        let spaced = bytes.contains(&b';') && !bytes.contains(&b'\n');
+        // Names in connection strings have spaces; in a command `;` begins the next one.
+        let first = memchr::memchr(b';', bytes).and_then(|end| bytes.get(..end));
+        let spaced = first.is_some_and(|part| part.contains(&b'=')) && !bytes.contains(&b'\n');
         let separates = move |b: &u8| {
             if spaced { *b == b';' } else { b.is_ascii_whitespace() || b"&?,".contains(b) }
         };
@@ -246,7 +247,7 @@ impl<'a> Sink<'a> {
                     }
                     flag = None;
                 }
-                None if word.starts_with(b"-") => flag = Some(self.judge(word, Level::Keys)),
+                None if word.starts_with(b"-") => flag = self.flag(word),
                 None => {
                     if let Some(judged @ Judged::Secret(..)) = flag.take() {
                         let value = self.unquote(from..end);
@@ -273,7 +274,11 @@ impl<'a> Sink<'a> {
 
     /// Whether a string is a flag whose value is secret and comes next.
     pub(super) fn flag(&self, string: &[u8]) -> Option<Judged> {
-        let is_flag = string.starts_with(b"-") && !string.contains(&b'=') && string.len() < 64;
+        let is_flag = string.starts_with(b"-")
+            && !string.contains(&b'=')
+            && string.len() < 64
+            // `mysql -ppassword` holds its value itself.
+            && !string.starts_with(b"-pp");
         Some(self.judge(string, Level::Keys)).filter(|j| is_flag && matches!(j, Judged::Secret(..)))
     }
 }

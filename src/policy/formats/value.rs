@@ -227,6 +227,8 @@ fn is_placeholder(value: &[u8]) -> bool {
         return inner.iter().all(|b| b.is_ascii_alphabetic() || b" _-.:".contains(b));
     }
     const WORDS: &[&[u8]] = &[
+        // Whoever sees such a password has learnt nothing.
+        b"password",
         b"changeme",
         b"change_me",
         b"change-me",
@@ -241,6 +243,7 @@ fn is_placeholder(value: &[u8]) -> bool {
         b"tbd",
         b"fixme",
         b"dummy",
+        b"akid",
         b"example",
         b"empty",
         b"n/a",
@@ -298,6 +301,8 @@ fn is_elsewhere(value: &[u8]) -> bool {
         b"ENC[AES256_GCM,",
         b"env:",
         b"env://",
+        // The name of a kind of authentication in the model of a service.
+        b"aws.auth#",
         b"secretsmanager:",
         b"ssm://",
         b"keyring:",
