@@ -79,29 +79,56 @@ pub(super) fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, b| CRC[usize::from(*b ^ crc as u8)] ^ crc >> 8)
 }
 
-/// Logarithms to base 2 of small counts.
-static LOG2: LazyLock<[f64; 256]> = LazyLock::new(|| std::array::from_fn(|n| (n as f64).log2()));
+/// How often each byte stands in a text of fewer than 256.
+struct Counts([u8; 256]);
+
+impl Counts {
+    fn of(bytes: &[u8]) -> Self {
+        let mut counts = [0u8; 256];
+        for b in bytes {
+            let count = &mut counts[usize::from(*b)];
+            *count = count.wrapping_add(1);
+        }
+        Self(counts)
+    }
+
+    fn distinct(&self) -> usize {
+        self.0.iter().map(|n| u32::from(*n != 0)).sum::<u32>() as usize
+    }
+
+    /// As [`entropy`], of the bytes that were counted.
+    fn entropy(&self, bytes: &[u8]) -> f64 {
+        let logs = &*LOG2;
+        let taken: u64 = bytes.iter().map(|b| u64::from(logs[usize::from(self.0[usize::from(*b)])])).sum();
+        let len = bytes.len() as f64;
+        len.log2() - taken as f64 / LOG_ONE / len + ROUNDING
+    }
+}
+
+/// Logarithms to base 2 of small counts, in units of [`LOG_ONE`]: whole numbers are added up faster.
+static LOG2: LazyLock<[u32; 256]> =
+    LazyLock::new(|| std::array::from_fn(|n| ((n.max(1) as f64).log2() * LOG_ONE).round() as u32));
+
+const LOG_ONE: f64 = 16_777_216.0;
 
 /// Added to an entropy, so that one which is a round number is not lost by rounding.
-const ROUNDING: f64 = 1e-9;
+const ROUNDING: f64 = 1e-7;
 
 /// Shannon entropy in bits a byte.
 pub(in crate::policy) fn entropy(bytes: &[u8]) -> f64 {
+    if bytes.is_empty() {
+        return 0.0;
+    }
+    if bytes.len() < 256 {
+        return Counts::of(bytes).entropy(bytes);
+    }
     let mut counts = [0u32; 256];
     for b in bytes {
         counts[usize::from(*b)] += 1;
     }
-    if bytes.is_empty() {
-        return 0.0;
-    }
-    let table = &*LOG2;
-    let log2 = |n: u32| table.get(n as usize).copied().unwrap_or_else(|| f64::from(n).log2());
     let len = bytes.len() as f64;
-    let taken: f64 = if bytes.len() < counts.len() {
-        bytes.iter().map(|b| log2(counts[usize::from(*b)])).sum()
-    } else {
-        counts.iter().filter(|n| **n > 0).map(|n| f64::from(*n) * log2(*n)).sum()
-    };
+    let each = counts.iter().filter(|n| **n > 0).map(|n| f64::from(*n));
+    let taken: f64 = each.map(|n| n * n.log2()).sum();
     len.log2() - taken / len + ROUNDING
 }
 
@@ -182,12 +209,30 @@ pub(in crate::policy) fn is_placeholder(body: &[u8]) -> bool {
 
 /// Whether bytes are a sequence or have too little variety to be random.
 pub(in crate::policy) fn is_monotonous(body: &[u8]) -> bool {
+    !has_variety(body, 0.0)
+}
+
+/// Whether bytes are no placeholder, and have so many bits of entropy a byte.
+pub(in crate::policy) fn is_random(body: &[u8], least: f64) -> bool {
+    !has_placeholder_word(body) && has_variety(body, least)
+}
+
+/// Whether bytes are no sequence, and have the variety of random ones and so many bits of entropy a byte.
+pub(in crate::policy) fn has_variety(body: &[u8], least: f64) -> bool {
+    let enough = |entropy: f64| entropy >= least && (body.len() < 20 || entropy >= 2.3);
     if body.len() < 8 {
-        return body.iter().all(|b| Some(b) == body.first());
+        return !body.iter().all(|b| Some(b) == body.first()) && enough(entropy(body));
     }
-    let steps = body.windows(2).filter(|w| matches!(w, [a, b] if a == b || a.wrapping_add(1) == *b)).count();
-    let distinct = Class::of(body).count() as usize;
-    steps * 2 > body.len() || distinct < 5.min(body.len() / 2) || (body.len() >= 20 && entropy(body) < 2.3)
+    let next = body.get(1..).unwrap_or_default();
+    let steps: usize = body.iter().zip(next).map(|(a, b)| usize::from(b.wrapping_sub(*a) <= 1)).sum();
+    if steps * 2 > body.len() {
+        return false;
+    }
+    if body.len() >= 256 {
+        return Class::of(body).count() >= 5 && enough(entropy(body));
+    }
+    let counts = Counts::of(body);
+    counts.distinct() >= 5.min(body.len() / 2) && enough(counts.entropy(body))
 }
 
 /// Whether `text` holds `word`, byte for byte.

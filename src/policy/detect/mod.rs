@@ -340,8 +340,7 @@ impl Engine {
         if rule.checksum.is_some_and(|sum| sum.holds(value)) {
             return true;
         }
-        let body = body_of(value);
-        !checks::is_placeholder(body) && checks::entropy(body) >= rule.entropy
+        checks::is_random(body_of(value), rule.entropy)
     }
 }
 

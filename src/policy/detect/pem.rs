@@ -13,6 +13,9 @@ const RUN_MIN: usize = 24;
 /// How long the line is that tells the number of lines of a body.
 const LINE_MAX: usize = 64;
 
+/// How long an armour line in base64 may be, in bytes of what it says.
+const LABEL_MAX: usize = 88;
+
 /// The literals that give a private block away.
 pub(super) const LITERALS: &[&str] =
     &["PRIVATE KEY", "Private-Lines:", "LS0tLS1CRUdJTi", "0tLS0tQkVHSU4g", "tLS0tLUJFR0lOI"];
@@ -129,19 +132,43 @@ fn wrapped(text: &[u8], at: usize) -> Option<(usize, usize)> {
         _ => 1,
     };
     let rest = text.get(at..text.len().min(at + BODY_MAX))?;
-    let label: Vec<u8> =
-        rest.iter().copied().take(120).filter(|b| !matches!(b, b'\n' | b'\r' | b' ')).collect();
     let skip = match shift {
         0 => 0,
         1 => 3,
         _ => 2,
     };
-    let decoded = decode_base64(label.get(skip..)?.chunks_exact(4).flatten().copied());
-    let label_end = find(&decoded, b"-----", 5).unwrap_or(decoded.len());
-    find(decoded.get(..label_end)?, b"PRIVATE KEY", 0)?;
+    holds_private_label(rest, skip).then_some(())?;
     let head = text.get(..at)?;
     let start = at - head.iter().rev().take(4).take_while(|b| is_base64(**b) && **b != b'=').count();
     Some((start, at + wrapped_len(rest)))
+}
+
+/// Whether base64, cut into lines or not, begins with an armour line of a private key, some digits skipped. Most of what only begins
+/// like one is given up at the first byte that no such line has.
+fn holds_private_label(base64: &[u8], skip: usize) -> bool {
+    let solid = base64.iter().copied().filter(|b| !matches!(b, b'\n' | b'\r' | b' '));
+    let mut label = [0; LABEL_MAX];
+    let mut len = 0;
+    let (mut acc, mut bits) = (0u32, 0);
+    for value in solid.skip(skip).map_while(base64_value) {
+        acc = acc << 6 | value;
+        bits += 6;
+        if bits < 8 {
+            continue;
+        }
+        bits -= 8;
+        let byte = (acc >> bits & 0xff) as u8;
+        let Some(slot) = label.get_mut(len).filter(|_| is_label_byte(byte)) else { break };
+        *slot = byte;
+        len += 1;
+    }
+    let label = label.get(..len).unwrap_or_default();
+    let end = find(label, b"-----", 5).unwrap_or(len);
+    find(label.get(..end).unwrap_or_default(), b"PRIVATE KEY", 0).is_some()
+}
+
+fn is_label_byte(b: u8) -> bool {
+    b.is_ascii_uppercase() || b.is_ascii_digit() || matches!(b, b' ' | b'-')
 }
 
 /// Length of base64 that may be cut into lines (indented or not), as long as the lines are long.
@@ -163,20 +190,26 @@ fn wrapped_len(rest: &[u8]) -> usize {
     }
 }
 
+/// What a digit of base64 stands for, in both alphabets.
+fn base64_value(b: u8) -> Option<u32> {
+    let value = match b {
+        b'A'..=b'Z' => b - b'A',
+        b'a'..=b'z' => b - b'a' + 26,
+        b'0'..=b'9' => b - b'0' + 52,
+        b'+' | b'-' => 62,
+        b'/' | b'_' => 63,
+        _ => return None,
+    };
+    Some(u32::from(value))
+}
+
 /// Decodes base64 (both alphabets) up to the first byte that is none.
 pub(super) fn decode_base64(bytes: impl IntoIterator<Item = u8>) -> Vec<u8> {
     let mut out = Vec::new();
     let (mut acc, mut bits) = (0u32, 0);
     for b in bytes {
-        let value = match b {
-            b'A'..=b'Z' => b - b'A',
-            b'a'..=b'z' => b - b'a' + 26,
-            b'0'..=b'9' => b - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => break,
-        };
-        acc = acc << 6 | u32::from(value);
+        let Some(value) = base64_value(b) else { break };
+        acc = acc << 6 | value;
         bits += 6;
         if bits >= 8 {
             bits -= 8;

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use super::names::Words;
 use super::sink::{Judged, Level, Sink};
 use super::value;
 
@@ -110,11 +111,10 @@ fn is_secret_name(sink: &Sink<'_>, text: &[u8]) -> bool {
 
 /// A text for people, or the name of a field: not a value of its own.
 fn is_label(text: &[u8], name: &[u8]) -> bool {
-    let last = |words: Vec<Vec<u8>>| {
-        let word = words.last()?;
-        Some(word.strip_suffix(b"s").unwrap_or(word).to_vec())
-    };
-    let all_in = |few: &[Vec<u8>], many: &[Vec<u8>]| few.len() > 1 && few.iter().all(|w| many.contains(w));
+    fn last(words: &Words) -> Option<&[u8]> {
+        words.last().map(|word| word.strip_suffix(b"s").unwrap_or(word))
+    }
+    let all_in = |few: &Words, many: &Words| few.len() > 1 && few.iter().all(|w| many.contains(w));
     let words = super::names::words(text);
     let of_name = super::names::words(name);
     let plain = text.iter().all(|b| b.is_ascii_alphabetic() || b"_-. ".contains(b));
@@ -122,9 +122,9 @@ fn is_label(text: &[u8], name: &[u8]) -> bool {
     let digits = text.iter().filter(|b| b.is_ascii_digit()).count();
     value::is_prose(text)
         || (plain && words.len() <= 5 && all_in(&of_name, &words))
-        || (plain && words.len() <= 3 && last(words.clone()) == last(of_name.clone()))
+        || (plain && words.len() <= 3 && last(&words) == last(&of_name))
         // `secretAccessKey: 'secret'`, and a constant that is called as what it says.
-        || (plain && words.len() == 1 && words.first().is_some_and(|word| of_name.contains(word)))
+        || (plain && words.len() == 1 && of_name.contains(words.get(0)))
         || (signs && words == of_name && (words.len() > 2 || digits <= 3))
         || text.chunks(2).all(|pair| matches!(pair, [b'\\', b'n' | b'r' | b't' | b'0']))
         || text.contains(&b'|') && text.iter().all(|b| b.is_ascii_alphanumeric() || b"|:_,".contains(b))
@@ -151,6 +151,10 @@ fn behind_type(rest: &[u8], operator: usize) -> Option<usize> {
     }
 }
 
+/// What may stand between a name and its value.
+const OPERATORS: &[&[u8]] =
+    &[b"=>", b":=", b"||=", b"||", b"??=", b"??", b"->", b"==", b"+=", b"=", b":", b"or ", b"(", b","];
+
 /// The literal that belongs to a name which ends where `range` begins.
 fn literal(sink: &Sink<'_>, range: Range<usize>, place: &Place) -> Option<Range<usize>> {
     let (rest, at) = (sink.slice(range.clone()), range.start);
@@ -158,24 +162,7 @@ fn literal(sink: &Sink<'_>, range: Range<usize>, place: &Place) -> Option<Range<
     let quoted = quote.is_some();
     let skip = |from: usize, set: &[u8]| from + run(rest, from, set);
     let mut from = skip(0, if quoted { b"\"'`\\])} \t" } else { b"]) \t" });
-    // The operator.
-    let operator = [
-        &b"=>"[..],
-        b":=",
-        b"||=",
-        b"||",
-        b"??=",
-        b"??",
-        b"->",
-        b"==",
-        b"+=",
-        b"=",
-        b":",
-        b"or ",
-        b"(",
-        b",",
-    ];
-    let found = operator.iter().find(|op| rest.get(from..).is_some_and(|r| r.starts_with(op)));
+    let found = OPERATORS.iter().find(|op| rest.get(from..).is_some_and(|r| r.starts_with(op)));
     match found {
         Some(&b"," | &b"(") if !calls => return None,
         Some(&b"(") if !called => return None,
@@ -268,6 +255,10 @@ pub(super) fn lines(sink: &mut Sink<'_>, range: Range<usize>, level: Level) {
     while at < range.end {
         let end = memchr::memchr(b'\n', sink.slice(at..range.end)).map_or(range.end, |n| at + n);
         let begin = sink.trim(at..end).start;
+        if begin == end {
+            at = end + 1;
+            continue;
+        }
         let is_comment = matches!(
             sink.slice(begin..end),
             [b'#' | b';' | b'!', ..] | [b'/' | b'-', b'/' | b'-' | b'*', ..]

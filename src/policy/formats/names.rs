@@ -3,14 +3,18 @@
 //! (`password_field`, `max_tokens`). What no rule knows is told apart from what is known to be harmless: files that are there to
 //! hold credentials show only the latter.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::super::RuleId;
 use super::rules::{KeyName, Settings};
 use crate::policy::Format;
 
 /// Longer names are judged by their last so many bytes.
-pub(super) const NAME_MAX: usize = 256;
+pub(super) const NAME_MAX: usize = 255;
+
+/// A word takes two bytes at least, with what separates it from the next.
+const WORDS_MAX: usize = NAME_MAX.div_ceil(2);
 
 /// What a name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,18 +39,29 @@ pub(super) struct Secret {
 
 type Word = Box<[u8]>;
 
+/// What the rules say about one word of a name.
+#[derive(Debug, Default)]
+struct Entry {
+    /// Phrases that begin with it: the words that follow, and the rule.
+    phrases: Vec<(Vec<Word>, usize)>,
+    /// The same of names of settings.
+    harmless: Vec<(Vec<Word>, usize)>,
+    /// It makes what stands behind it harmless.
+    before: bool,
+    /// It makes what stands before it harmless.
+    after: bool,
+}
+
 /// The compiled rules about names.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     rules: Vec<(RuleId, KeyName)>,
-    /// Phrases by their first word: the words that follow, and the rule.
-    phrases: HashMap<Word, Vec<(Vec<Word>, usize)>>,
+    entries: HashMap<Word, Entry, BuildHasherDefault<WordHasher>>,
     /// Ends of words (`*password`), and the rule.
     ends: Vec<(Word, usize)>,
-    harmless: HashMap<Word, Vec<(Vec<Word>, usize)>>,
+    /// The letters that such an end ends in, a bit each.
+    last_letters: u32,
     settings: Vec<Settings>,
-    before: HashSet<Word>,
-    after: HashSet<Word>,
 }
 
 impl Names {
@@ -55,39 +70,63 @@ impl Names {
         for (index, (_, rule)) in rules.iter().enumerate() {
             for name in &rule.names {
                 match name.strip_prefix('*') {
-                    Some(end) => names.ends.push((end.as_bytes().into(), index)),
-                    None => insert(&mut names.phrases, name, index),
+                    Some(end) => {
+                        names.last_letters |= letter_bit(end.as_bytes());
+                        names.ends.push((end.as_bytes().into(), index));
+                    }
+                    None => names.insert(name, |entry, words| entry.phrases.push((words, index))),
                 }
             }
         }
         for (index, setting) in settings.iter().enumerate() {
-            setting.names.iter().for_each(|name| insert(&mut names.harmless, name, index));
-            names.before.extend(setting.before.iter().map(|w| Word::from(w.as_bytes())));
-            names.after.extend(setting.after.iter().map(|w| Word::from(w.as_bytes())));
+            for name in &setting.names {
+                names.insert(name, |entry, words| entry.harmless.push((words, index)));
+            }
+            for word in &setting.before {
+                names.entries.entry(word.as_bytes().into()).or_default().before = true;
+            }
+            for word in &setting.after {
+                names.entries.entry(word.as_bytes().into()).or_default().after = true;
+            }
         }
         Self { rules, settings, ..names }
     }
 
+    fn insert(&mut self, phrase: &str, add: impl FnOnce(&mut Entry, Vec<Word>)) {
+        let mut words = phrase.split(' ').map(|w| Word::from(w.as_bytes()));
+        if let Some(first) = words.next() {
+            add(self.entries.entry(first).or_default(), words.collect());
+        }
+    }
+
     /// Judges a name as it stands in a file of this format.
     pub(super) fn judge(&self, name: &[u8], format: Format) -> Named {
+        self.judge_in(&mut Words::default(), name, format)
+    }
+
+    /// As [`Names::judge`], with room for the words that is not cleared each time.
+    pub(super) fn judge_in(&self, words: &mut Words, name: &[u8], format: Format) -> Named {
         if is_media_type(name) {
             return Named::Unknown;
         }
-        let words = words(name);
+        words.cut(name);
+        let words = &*words;
         let mut cleared = false;
+        let mut harmless = false;
         // The last words say most: a session token is a token.
-        for (at, word) in words.iter().enumerate().rev() {
-            let rest = words.get(at + 1..).unwrap_or_default();
-            let phrases = self.phrases.get(word.as_slice()).into_iter().flatten();
-            let fits = phrases.filter(|(next, _)| starts_with(rest, next)).map(|(next, r)| (next.len(), *r));
-            let ends = self.ends.iter().filter(|(end, _)| word.ends_with(end)).map(|(_, rule)| (0, *rule));
-            for (more, rule) in fits.chain(ends) {
+        for at in (0..words.len()).rev() {
+            let word = words.get(at);
+            let entry = self.entries.get(word);
+            let after = |next: &[Word]| words.continues(at + 1, next);
+            let phrases = entry.into_iter().flat_map(|entry| &entry.phrases);
+            let fits = phrases.filter(|(next, _)| after(next)).map(|(next, rule)| (next.len(), *rule));
+            let may_end = self.last_letters & letter_bit(word) != 0;
+            let ends = self.ends.iter().filter(|(end, _)| may_end && word.ends_with(end));
+            for (more, rule) in fits.chain(ends.map(|(_, rule)| (0, *rule))) {
                 let Some((id, rule)) = self.rules.get(rule).filter(|(_, r)| r.applies(format)) else {
                     continue;
                 };
-                let before = words.get(..at).unwrap_or_default();
-                let after = rest.get(more..).unwrap_or_default();
-                if self.clears(rule, before, after) {
+                if self.clears(rule, words, at, at + 1 + more) {
                     cleared = true;
                 } else {
                     return Named::Secret(Secret {
@@ -97,8 +136,14 @@ impl Names {
                     });
                 }
             }
+            // A setting is a phrase in which the name ends.
+            harmless |= entry.into_iter().flat_map(|entry| &entry.harmless).any(|(next, setting)| {
+                next.len() == words.len() - at - 1
+                    && after(next)
+                    && self.settings.get(*setting).is_some_and(|setting| setting.applies(format))
+            });
         }
-        if cleared || self.is_setting(&words, format) { Named::Harmless } else { Named::Unknown }
+        if cleared || harmless { Named::Harmless } else { Named::Unknown }
     }
 
     /// What is wrong with a rule by its own examples, if anything is.
@@ -113,57 +158,122 @@ impl Names {
         })
     }
 
-    fn clears(&self, rule: &KeyName, before: &[Vec<u8>], after: &[Vec<u8>]) -> bool {
-        let in_list = |list: &[String], word: &Vec<u8>| list.iter().any(|w| w.as_bytes() == word.as_slice());
-        before.iter().any(|w| self.before.contains(w.as_slice()) || in_list(&rule.before, w))
-            || after.iter().any(|w| {
-                (self.after.contains(w.as_slice()) && !in_list(&rule.keeps, w)) || in_list(&rule.after, w)
-            })
-    }
-
-    /// Whether a name ends in a phrase of a setting.
-    fn is_setting(&self, words: &[Vec<u8>], format: Format) -> bool {
-        words.iter().enumerate().any(|(at, word)| {
-            let rest = words.get(at + 1..).unwrap_or_default();
-            let phrases = self.harmless.get(word.as_slice()).into_iter().flatten();
-            phrases.filter(|(next, _)| next.len() == rest.len() && starts_with(rest, next)).any(
-                |(_, setting)| self.settings.get(*setting).is_some_and(|setting| setting.applies(format)),
-            )
-        })
+    /// Whether a word before `from` or one at or behind `to` makes a phrase between the two harmless.
+    fn clears(&self, rule: &KeyName, words: &Words, from: usize, to: usize) -> bool {
+        let in_list = |list: &[String], word: &[u8]| list.iter().any(|w| w.as_bytes() == word);
+        let says = |word: &[u8], what: fn(&Entry) -> bool| self.entries.get(word).is_some_and(what);
+        (0..from).map(|at| words.get(at)).any(|w| says(w, |e| e.before) || in_list(&rule.before, w))
+            || (to..words.len())
+                .map(|at| words.get(at))
+                .any(|w| (says(w, |e| e.after) && !in_list(&rule.keeps, w)) || in_list(&rule.after, w))
     }
 }
 
-fn insert(map: &mut HashMap<Word, Vec<(Vec<Word>, usize)>>, phrase: &str, index: usize) {
-    let mut words = phrase.split(' ').map(|w| Word::from(w.as_bytes()));
-    if let Some(first) = words.next() {
-        map.entry(first).or_default().push((words.collect(), index));
-    }
-}
+/// Mixes the bytes of a word. The words in the table are those of the rules: a text cannot make them collide.
+#[derive(Debug, Default)]
+struct WordHasher(u64);
 
-fn starts_with(words: &[Vec<u8>], phrase: &[Word]) -> bool {
-    words.len() >= phrase.len() && words.iter().zip(phrase).all(|(a, b)| a.as_slice() == b.as_ref())
-}
-
-/// The words of a name: runs of letters, cut where a capital begins a new one. Digits separate and are left out.
-pub(super) fn words(name: &[u8]) -> Vec<Vec<u8>> {
-    let name = name.get(name.len().saturating_sub(NAME_MAX)..).unwrap_or_default();
-    let mut words: Vec<Vec<u8>> = Vec::new();
-    let mut last = b' ';
-    for (at, byte) in name.iter().enumerate() {
-        // Bytes of other alphabets are letters.
-        let letter = byte.is_ascii_alphabetic() || !byte.is_ascii();
-        let next_is_lower = name.get(at + 1).is_some_and(u8::is_ascii_lowercase);
-        let begins = !is_letter(last)
-            || (byte.is_ascii_uppercase()
-                && (last.is_ascii_lowercase() || (last.is_ascii_uppercase() && next_is_lower)));
-        if letter {
-            match words.last_mut().filter(|_| !begins) {
-                Some(word) => word.push(byte.to_ascii_lowercase()),
-                None => words.push(vec![byte.to_ascii_lowercase()]),
-            }
+impl Hasher for WordHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let eight = chunk.iter().rev().fold(0, |all, b| all << 8 | u64::from(*b));
+            self.0 = (self.0.rotate_left(5) ^ eight).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         }
-        last = *byte;
     }
+
+    fn write_usize(&mut self, n: usize) {
+        self.0 ^= n as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 29
+    }
+}
+
+/// The last letter of a word as a bit.
+fn letter_bit(word: &[u8]) -> u32 {
+    word.last().map_or(0, |b| 1 << (b & 31))
+}
+
+/// The lower-case words of a name.
+pub(super) struct Words {
+    text: [u8; NAME_MAX],
+    /// Where each word ends. It begins where the one before it ends.
+    ends: [u8; WORDS_MAX],
+    len: usize,
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self { text: [0; NAME_MAX], ends: [0; WORDS_MAX], len: 0 }
+    }
+}
+
+impl Words {
+    /// Takes the words of a name instead: runs of letters, cut where a capital begins a new one. Digits separate and are left out.
+    fn cut(&mut self, name: &[u8]) {
+        let name = name.get(name.len().saturating_sub(NAME_MAX)..).unwrap_or_default();
+        self.len = 0;
+        let mut last = b' ';
+        let mut written = 0u8;
+        for (at, byte) in name.iter().enumerate() {
+            let next_is_lower = || name.get(at + 1).is_some_and(u8::is_ascii_lowercase);
+            let begins = !is_letter(last)
+                || (byte.is_ascii_uppercase()
+                    && (last.is_ascii_lowercase() || (last.is_ascii_uppercase() && next_is_lower())));
+            if is_letter(*byte) {
+                self.len += usize::from(begins);
+                if let Some(slot) = self.text.get_mut(usize::from(written)) {
+                    *slot = byte.to_ascii_lowercase();
+                }
+                written += 1;
+                if let Some(end) = self.ends.get_mut(self.len.saturating_sub(1)) {
+                    *end = written;
+                }
+            }
+            last = *byte;
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn get(&self, at: usize) -> &[u8] {
+        let end = |at: usize| self.ends.get(at).map_or(0, |end| usize::from(*end));
+        let start = at.checked_sub(1).map_or(0, end);
+        self.text.get(start..end(at)).filter(|_| at < self.len).unwrap_or_default()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len).map(|at| self.get(at))
+    }
+
+    pub(super) fn last(&self) -> Option<&[u8]> {
+        self.len.checked_sub(1).map(|at| self.get(at))
+    }
+
+    pub(super) fn contains(&self, word: &[u8]) -> bool {
+        self.iter().any(|w| w == word)
+    }
+
+    /// Whether these words stand at `at`.
+    fn continues(&self, at: usize, phrase: &[Word]) -> bool {
+        at + phrase.len() <= self.len
+            && phrase.iter().zip(at..).all(|(word, at)| self.get(at) == word.as_ref())
+    }
+}
+
+impl PartialEq for Words {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len && self.iter().eq(other.iter())
+    }
+}
+
+/// The words of a name.
+pub(super) fn words(name: &[u8]) -> Words {
+    let mut words = Words::default();
+    words.cut(name);
     words
 }
 
@@ -198,8 +308,8 @@ mod tests {
     fn names_are_cut_into_words() {
         let cut = |name: &str| {
             words(name.as_bytes())
-                .into_iter()
-                .map(|w| String::from_utf8(w).unwrap())
+                .iter()
+                .map(|w| std::str::from_utf8(w).unwrap())
                 .collect::<Vec<_>>()
                 .join(" ")
         };

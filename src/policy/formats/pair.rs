@@ -24,7 +24,11 @@ pub(super) enum Role {
 
 impl Role {
     pub(super) fn of(key: &[u8]) -> Self {
-        match key.to_ascii_lowercase().as_slice() {
+        let mut lower = [0; 12];
+        let Some(lower) = lower.get_mut(..key.len()) else { return Self::Other };
+        lower.copy_from_slice(key);
+        lower.make_ascii_lowercase();
+        match &*lower {
             b"name" | b"key" | b"header" | b"variable" | b"parameter" | b"setting" | b"option" | b"env" => {
                 Self::Name
             }

@@ -1,10 +1,11 @@
 //! Where parsers bring what they find: names with their values. It judges each pair and keeps the spans. What a value's key does not
 //! decide is looked into: URLs, `key=value` pairs and `--flag value` inside a string.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use super::super::RuleId;
-use super::names::{Named, Names, Secret};
+use super::names::{Named, Names, Secret, Words};
 use super::value;
 use crate::policy::Format;
 
@@ -49,17 +50,21 @@ const KEYS_OF: &[&[u8]] =
 pub(super) struct Sink<'a> {
     pub(super) text: &'a [u8],
     names: &'a Names,
+    memo: RefCell<Memo>,
     format: Format,
     /// The rule of the format.
     pub(super) rule: RuleId,
     /// What stands beneath `data` is secret (Kubernetes).
     pub(super) data_is_secret: bool,
+    /// Empty: room for the brackets that a reader has open.
+    pub(super) room: Vec<super::tree::Frame>,
     spans: Vec<(Range<usize>, RuleId)>,
 }
 
 impl<'a> Sink<'a> {
     pub(super) fn new(text: &'a [u8], names: &'a Names, format: Format, rule: RuleId) -> Self {
-        Self { text, names, format, rule, data_is_secret: false, spans: Vec::new() }
+        let memo = RefCell::new(Memo::new());
+        Self { text, names, memo, format, rule, data_is_secret: false, room: Vec::new(), spans: Vec::new() }
     }
 
     pub(super) fn into_spans(self) -> Vec<(Range<usize>, RuleId)> {
@@ -75,7 +80,7 @@ impl<'a> Sink<'a> {
         if self.data_is_secret && matches!(name.trim_ascii(), b"data" | b"stringData") {
             return Judged::Unknown(Level::All(self.rule));
         }
-        match self.names.judge(name, self.format) {
+        match self.memo.borrow_mut().judge(self.names, name, self.format) {
             Named::Secret(secret) => Judged::Secret(secret, level),
             Named::Harmless => Judged::Harmless(level),
             Named::Unknown => Judged::Unknown(level),
@@ -88,7 +93,7 @@ impl<'a> Sink<'a> {
             // No more of a long name counts, and it may have many keys beneath it.
             let above = above.get(above.len().saturating_sub(super::names::NAME_MAX)..).unwrap_or(above);
             let of = super::names::words(above);
-            if of.last().is_some_and(|word| KEYS_OF.contains(&word.as_slice())) {
+            if of.last().is_some_and(|word| KEYS_OF.contains(&word)) {
                 return self.judge(&[above, b" ", name].concat(), level);
             }
         }
@@ -155,12 +160,13 @@ impl<'a> Sink<'a> {
         if bytes.len() < 4 {
             return;
         }
-        let mut from = 0;
+        let colon = memchr::memchr(b':', bytes);
+        let mut from = colon.unwrap_or(bytes.len());
         while let Some(at) = memchr::memmem::find(bytes.get(from..).unwrap_or_default(), b"://") {
             let end = self.url(range.clone(), range.start + from + at, level);
             from = (end - range.start).max(from + at + 3);
         }
-        if bytes.iter().any(|b| matches!(b, b'=' | b':')) || bytes.starts_with(b"-") {
+        if colon.is_some() || bytes.starts_with(b"-") || memchr::memchr(b'=', bytes).is_some() {
             self.lines(range);
         }
     }
@@ -279,7 +285,41 @@ impl<'a> Sink<'a> {
             && string.len() < 64
             // `mysql -ppassword` holds its value itself.
             && !string.starts_with(b"-pp");
-        Some(self.judge(string, Level::Keys)).filter(|j| is_flag && matches!(j, Judged::Secret(..)))
+        let judged = is_flag.then(|| self.judge(string, Level::Keys));
+        judged.filter(|judged| matches!(judged, Judged::Secret(..)))
+    }
+}
+
+/// What was said of the names of a text, which come again and again.
+struct Memo {
+    words: Words,
+    names: [(u8, [u8; MEMO_NAME], Named); MEMO],
+}
+
+/// How many names are remembered, and how long they may be.
+const MEMO: usize = 32;
+const MEMO_NAME: usize = 24;
+
+impl Memo {
+    fn new() -> Self {
+        Self { words: Words::default(), names: [(u8::MAX, [0; MEMO_NAME], Named::Unknown); MEMO] }
+    }
+
+    fn judge(&mut self, names: &Names, name: &[u8], format: Format) -> Named {
+        let Self { words, names: known } = self;
+        let byte = |at: usize| name.get(at).map_or(0, |b| usize::from(*b));
+        let place =
+            name.len() * 7 + byte(0) + byte(name.len() / 2) * 3 + byte(name.len().saturating_sub(1)) * 5;
+        let slot = known.get_mut(place % MEMO).filter(|_| name.len() <= MEMO_NAME);
+        let Some((len, text, named)) = slot else { return names.judge_in(words, name, format) };
+        if usize::from(*len) != name.len() || text.get(..name.len()) != Some(name) {
+            *named = names.judge_in(words, name, format);
+            *len = u8::try_from(name.len()).unwrap_or(u8::MAX);
+            if let Some(text) = text.get_mut(..name.len()) {
+                text.copy_from_slice(name);
+            }
+        }
+        *named
     }
 }
 

@@ -205,3 +205,24 @@ fn masked_text_still_parses_and_keeps_its_lines() {
     }
     assert!(count > 500, "{count}");
 }
+
+/// The look-ahead for what kind of document it is goes on to the next `---`, and every `...` before that ends a document.
+#[test]
+fn three_dots_end_a_document_and_are_looked_beyond_once() {
+    let rules = rules();
+    let secret = "kind: Secret\ndata:\n  a: «YWJj»\n";
+    let other = "kind: ConfigMap\ndata:\n  a: b\n";
+    for text in [
+        format!("{secret}...\n{other}"),
+        format!("{secret}...\n{other}...\n{other}---\n{secret}...\n{other}"),
+        format!("{other}---\n{secret}...\n...\n{other}"),
+        // What stands before it is masked with it.
+        format!("{}...\n{secret}...\n{other}", other.replace("a: b", "a: «b»")),
+    ] {
+        let plain = marked(&text).0;
+        assert_eq!(mark(&plain, &rules.spans(Format::Yaml.into(), plain.as_bytes(), false)), text);
+    }
+    // Looked beyond again and again, this would take a day.
+    let many = format!("{}{other}", "...\n".repeat(1 << 20));
+    assert!(rules.spans(Format::Yaml.into(), many.as_bytes(), false).is_empty());
+}

@@ -22,7 +22,7 @@ const DEPTH_MAX: usize = 10_000;
 
 /// An open bracket.
 #[derive(Debug)]
-struct Frame {
+pub(super) struct Frame {
     close: u8,
     /// The key it belongs to, where that is known.
     name: Range<usize>,
@@ -72,12 +72,14 @@ pub(super) fn read_under(
 ) -> (usize, bool) {
     let level = top.inside();
     let root = Frame { close: 0, name, level, inherited: top, pair: Pair::default(), flag: None };
+    // A flow collection is read by a reader of its own: the room for its brackets is kept.
+    let frames = std::mem::take(&mut sink.room);
     let mut reader = Reader {
         sink,
         dialect,
         at: range.start,
         end: range.end,
-        frames: Vec::new(),
+        frames,
         key: None,
         name: 0..0,
         label: None,
@@ -91,6 +93,7 @@ pub(super) fn read_under(
     let level = reader.root.level;
     let mut pair = std::mem::take(&mut reader.root.pair);
     pair.end(level, reader.sink);
+    reader.sink.room = reader.frames;
     (reader.at, !reader.broken)
 }
 

@@ -9,6 +9,9 @@ use crate::policy::detect::checks;
 /// How many references are looked into, one inside the other.
 const NESTED_MAX: usize = 8;
 
+/// Longer values are no placeholders.
+const PLACEHOLDER_MAX: usize = 64;
+
 /// Numbers of more digits are no limits, ports or times.
 const NUMBER_MAX: usize = 10;
 
@@ -61,35 +64,39 @@ fn scheme(value: &[u8]) -> usize {
 
 /// Booleans, null, nothing.
 pub(super) fn is_switch(value: &[u8]) -> bool {
-    const SWITCHES: &[&[u8]] = &[
-        b"true",
-        b"false",
-        b"yes",
-        b"no",
-        b"on",
-        b"off",
-        b"null",
-        b"none",
-        b"nil",
-        b"undefined",
-        b"~",
-        b"enabled",
-        b"disabled",
-        b"auto",
-        b"inherit",
-        b"default",
-        b"required",
-        b"optional",
-        b"prompt",
-        b"read",
-        b"write",
-        b"[]",
-        b"{}",
-        b"\"\"",
-        b"''",
-        b"*",
-    ];
-    value.is_empty() || SWITCHES.contains(&value.to_ascii_lowercase().as_slice())
+    let mut lower = [0; 9];
+    let Some(lower) = lower.get_mut(..value.len()) else { return false };
+    lower.copy_from_slice(value);
+    lower.make_ascii_lowercase();
+    matches!(
+        &*lower,
+        b"" | b"true"
+            | b"false"
+            | b"yes"
+            | b"no"
+            | b"on"
+            | b"off"
+            | b"null"
+            | b"none"
+            | b"nil"
+            | b"undefined"
+            | b"~"
+            | b"enabled"
+            | b"disabled"
+            | b"auto"
+            | b"inherit"
+            | b"default"
+            | b"required"
+            | b"optional"
+            | b"prompt"
+            | b"read"
+            | b"write"
+            | b"[]"
+            | b"{}"
+            | b"\"\""
+            | b"''"
+            | b"*"
+    )
 }
 
 fn is_whole_number(value: &[u8]) -> bool {
@@ -219,39 +226,51 @@ fn is_placeholder(value: &[u8]) -> bool {
     if value.iter().all(|b| b"*.xX_-?#".contains(b)) {
         return true;
     }
-    if value.len() > 64 || value.iter().any(u8::is_ascii_digit) {
+    let mut lower = [0; PLACEHOLDER_MAX];
+    let Some(lower) = lower.get_mut(..value.len()) else { return false };
+    if value.iter().any(|b| b.is_ascii_digit()) {
         return false;
     }
-    let lower = value.to_ascii_lowercase();
-    if let [b'<' | b'[', inner @ .., b'>' | b']'] = lower.as_slice() {
+    lower.copy_from_slice(value);
+    lower.make_ascii_lowercase();
+    if let [b'<' | b'[', inner @ .., b'>' | b']'] = &*lower {
         return inner.iter().all(|b| b.is_ascii_alphabetic() || b" _-.:".contains(b));
     }
-    const WORDS: &[&[u8]] = &[
+    is_placeholder_word(lower) || is_request(lower)
+}
+
+fn is_placeholder_word(lower: &[u8]) -> bool {
+    matches!(
+        lower,
         // Whoever sees such a password has learnt nothing.
-        b"password",
-        b"changeme",
-        b"change_me",
-        b"change-me",
-        b"change me",
-        b"changeit",
-        b"replaceme",
-        b"replace_me",
-        b"replace-me",
-        b"placeholder",
-        b"redacted",
-        b"todo",
-        b"tbd",
-        b"fixme",
-        b"dummy",
-        b"akid",
-        b"example",
-        b"empty",
-        b"n/a",
-        b"unset",
-        b"not-set",
-        b"not_set",
-        b"notset",
-    ];
+        b"password"
+            | b"changeme"
+            | b"change_me"
+            | b"change-me"
+            | b"change me"
+            | b"changeit"
+            | b"replaceme"
+            | b"replace_me"
+            | b"replace-me"
+            | b"placeholder"
+            | b"redacted"
+            | b"todo"
+            | b"tbd"
+            | b"fixme"
+            | b"dummy"
+            | b"akid"
+            | b"example"
+            | b"empty"
+            | b"n/a"
+            | b"unset"
+            | b"not-set"
+            | b"not_set"
+            | b"notset"
+    )
+}
+
+/// Words that tell the reader to put something here.
+fn is_request(lower: &[u8]) -> bool {
     const BEGINNINGS: &[&[u8]] = &[
         b"your-",
         b"your_",
@@ -273,13 +292,14 @@ fn is_placeholder(value: &[u8]) -> bool {
         b"example-",
         b"example_",
     ];
-    let shaped = lower.iter().all(|b| b.is_ascii_alphabetic() || b" _-.<>/".contains(b));
-    WORDS.contains(&lower.as_slice())
-        || (shaped
-            && (BEGINNINGS.iter().any(|b| lower.starts_with(b))
-                || [&b"-here"[..], b"_here", b" here"].iter().any(|e| lower.ends_with(e))
-                || (lower.starts_with(b"your")
-                    && [&b"password"[..], b"token", b"secret", b"key"].iter().any(|e| lower.ends_with(e)))))
+    let begins = matches!(lower.first(), Some(b'y' | b'<' | b'r' | b'i' | b'e' | b'p' | b'a'));
+    let ends = || [&b"-here"[..], b"_here", b" here"].iter().any(|e| lower.ends_with(e));
+    let yours = || {
+        lower.starts_with(b"your")
+            && [&b"password"[..], b"token", b"secret", b"key"].iter().any(|e| lower.ends_with(e))
+    };
+    ((begins && BEGINNINGS.iter().any(|b| lower.starts_with(b))) || ends() || yours())
+        && lower.iter().all(|b| b.is_ascii_alphabetic() || b" _-.<>/".contains(b))
 }
 
 /// A path of words.
@@ -336,8 +356,7 @@ fn is_random(part: &[u8]) -> bool {
     part.len() >= 12
         && letters >= 3
         && ((digits >= 2 && turns >= 3) || (mixed && part.len() >= 20))
-        && !checks::is_monotonous(part)
-        && checks::entropy(part) >= 2.8
+        && checks::has_variety(part, 2.8)
 }
 
 /// A sentence: words with spaces between them, and nothing else.

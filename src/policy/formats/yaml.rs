@@ -32,6 +32,9 @@ impl Frame {
     }
 }
 
+/// How many lists may begin in one line.
+const DASHES_MAX: usize = 64;
+
 /// So much of a key behind a question mark is looked at, in bytes.
 const KEY_MAX: usize = 256;
 
@@ -175,7 +178,7 @@ impl Reader<'_, '_> {
     /// What begins at `from`, in this column: list items, a key, or a scalar that belongs to what is above.
     fn entry(&mut self, from: usize, end: usize, column: usize) {
         let (mut from, mut column) = (from, column);
-        let mut asks = false;
+        let (mut asks, mut dashes) = (false, 0);
         if let Some(name) = self.asked_key(from, end, column) {
             self.unwind(|f| f.column >= Some(column));
             self.keyed(name, from + 1, end, column);
@@ -188,11 +191,11 @@ impl Reader<'_, '_> {
             if !dash {
                 break;
             }
-            // A list may stand in the column of the key that holds it.
-            self.unwind(|f| f.column > Some(column) || (f.column == Some(column) && f.is_item));
-            let above = self.above();
-            let item = Frame::new(Some(column), above.name.clone(), above.judged, above.level);
-            self.frames.push(Frame { is_item: true, ..item });
+            // Deeper items are judged as the one that holds them.
+            if dashes < DASHES_MAX {
+                self.item(column);
+            }
+            dashes += 1;
             asks = text.starts_with(b"?");
             let skip = 1 + text.iter().skip(1).take_while(|b| matches!(b, b' ' | b'\t')).count();
             if asks {
@@ -221,6 +224,15 @@ impl Reader<'_, '_> {
                 self.node(from, end, Some((judged, Role::Other, column)));
             }
         }
+    }
+
+    /// An item of a list begins in this column.
+    fn item(&mut self, column: usize) {
+        // A list may stand in the column of the key that holds it.
+        self.unwind(|f| f.column > Some(column) || (f.column == Some(column) && f.is_item));
+        let above = self.above();
+        let item = Frame::new(Some(column), above.name.clone(), above.judged, above.level);
+        self.frames.push(Frame { is_item: true, ..item });
     }
 
     /// The key behind a question mark whose value begins here: `? key` and, in a line below, `: value`.
@@ -263,7 +275,7 @@ impl Reader<'_, '_> {
             b'{' | b'[' | b'|' | b'>' => None,
             _ => {
                 let mut colons = memchr::memchr_iter(b':', text);
-                let comment = memchr::memmem::find(text, b" #").unwrap_or(text.len());
+                let comment = comment_in(text).unwrap_or(text.len());
                 let colon = colons.find(|at| follows(at + 1)).filter(|colon| *colon < comment)?;
                 // An anchor before the key is no part of its name, which is cut into words anyway.
                 Some((from..from + colon, from + colon + 1))
@@ -392,7 +404,7 @@ impl Reader<'_, '_> {
     /// A scalar without quotes, with the deeper lines that continue it.
     fn plain(&mut self, from: usize, end: usize, judged: Judged, role: Role, column: Option<usize>) {
         let text = self.sink.slice(from..end);
-        let mut last = memchr::memmem::find(text, b" #").map_or(end, |n| from + n);
+        let mut last = comment_in(text).map_or(end, |n| from + n);
         while last >= end && column.is_some() && self.at < self.end && self.goes_on(column) {
             let stop = self.line_end(self.at);
             let begin = self.at + Self::indent(self.sink.slice(self.at..stop));
@@ -405,4 +417,10 @@ impl Reader<'_, '_> {
         }
         self.scalar(from..last, judged, role);
     }
+}
+
+/// Where a comment begins behind a value: at the space before the sign.
+fn comment_in(text: &[u8]) -> Option<usize> {
+    let space = |at: &usize| at.checked_sub(1).and_then(|at| text.get(at)) == Some(&b' ');
+    memchr::memchr_iter(b'#', text).find(space).map(|at| at - 1)
 }
