@@ -147,7 +147,7 @@ impl Builder<'_> {
                     let what = Remark::Configured { flag: raised.flag.as_str().into(), by: by.to_string() };
                     self.plan.notes.push(Note { path: change.path.clone(), what });
                 }
-                None => closed.push(GateFlag::new(raised.flag, &raised.why)),
+                None => closed.push(GateFlag::new(raised)),
             }
         }
         closed

@@ -17,7 +17,7 @@ use crate::change::{Change, ChangeKind, ChangeSet, Conflict, Flag, Side, TextDif
 use crate::judge::{EntryVerdict, Judge, Undecided, Whole};
 use crate::layer::{BaseStore, Stamp, UpperDir};
 use crate::path::RelPath;
-use crate::policy::{Restored, WHOLE_MAX, find_masks, restore};
+use crate::policy::{Restored, WHOLE_MAX, restore};
 use crate::sys::{self, Errno, FileType};
 
 /// Larger files are neither merged nor searched for masks to turn back, in bytes.
@@ -125,11 +125,11 @@ impl Contents<'_> {
     ) -> Made<(Content, Vec<Remark>)> {
         let Some(changes) = restore else { return Ok((content, remarks)) };
         let text = self.in_memory(path, &content)?;
-        if find_masks(&text).is_empty() {
+        if self.judge.find_masks(&text).is_empty() {
             return Ok((content, remarks));
         }
         let (of, wholes): (Vec<_>, Vec<_>) = foreign::origins(self.judge, &text).into_iter().unzip();
-        let turned = foreign::turn(&text, &wholes);
+        let turned = foreign::turn(self.judge, &text, &wholes);
         foreign::expect_safe(self.judge, path, &turned, &of, Some(changes))?;
         let from = of.iter().map(|source| super::wire::path_text(&source.from)).collect();
         remarks.push(Remark::RestoredSecrets { count: turned.places.len(), from });
@@ -186,7 +186,7 @@ impl Contents<'_> {
             Content::Foreign { of, then } => {
                 let text = self.in_memory(path, then)?;
                 let wholes = of.iter().map(|source| self.original(source)).collect::<Made<Vec<_>>>()?;
-                let turned = foreign::turn(&text, &wholes);
+                let turned = foreign::turn(self.judge, &text, &wholes);
                 foreign::expect_safe(self.judge, path, &turned, of, None)?;
                 Ok((Bytes::Memory(turned.bytes), Vec::new()))
             }

@@ -1,5 +1,6 @@
 //! Masks of other files: a secret that the agent copied by its mask into a file where it does not belong. They become the secret
-//! only where the user names the path (`--restore`). Their origin is found by searching what lower masks today. It promises that
+//! only where the user names the path (`--restore`). Their origin is found among the files that lower masks, which are
+//! surveyed once an apply. It promises that
 //! a mask is never guessed: one whose secret is not there whole, or is two, refuses the change; and that a secret is written only where
 //! merged masks it afterwards, so that the agent cannot have it shown by copying its mask.
 
@@ -9,13 +10,13 @@ use std::ops::Range;
 use super::contents::MEMORY_MAX;
 use super::plan::{Reason, Source};
 use crate::change::{ChangeKind, ChangeSet};
-use crate::judge::{Depth, Found, Judge, Whole};
+use crate::judge::{Judge, Whole};
 use crate::layer::Stamp;
 use crate::path::RelPath;
-use crate::policy::find_masks;
+use crate::policy::KNOWN_MIN;
 
-/// So many bytes of a mask's beginning tell it from all others: no mask that is known by its look is shorter.
-const HEAD: usize = 16;
+/// Masks are sorted by so many bytes of their beginning: no mask that is known elsewhere is shorter.
+const HEAD: usize = KNOWN_MIN;
 
 /// A mask and the secret under it.
 type Pair<'a> = (&'a [u8], &'a [u8]);
@@ -31,7 +32,7 @@ pub(super) struct Turned {
 }
 
 /// Turns the masks of these files into their secrets.
-pub(super) fn turn(text: &[u8], origins: &[Whole]) -> Turned {
+pub(super) fn turn(judge: &Judge, text: &[u8], origins: &[Whole]) -> Turned {
     let mut known: HashMap<&[u8], Vec<Pair<'_>>> = HashMap::new();
     for (mask, value) in origins.iter().flat_map(masks_of) {
         if let Some(head) = mask.get(..HEAD) {
@@ -39,7 +40,7 @@ pub(super) fn turn(text: &[u8], origins: &[Whole]) -> Turned {
         }
     }
     let mut turned = Turned { bytes: text.to_vec(), places: Vec::new(), left: Vec::new() };
-    for range in find_masks(text) {
+    for range in judge.find_masks(text) {
         if turned.places.last().is_some_and(|place| range.start < place.end) {
             continue;
         }
@@ -65,20 +66,17 @@ pub(super) fn turn(text: &[u8], origins: &[Whole]) -> Turned {
 /// The files of lower whose masks stand in a text.
 pub(super) fn origins(judge: &Judge, text: &[u8]) -> Vec<(Source, Whole)> {
     let heads: BTreeSet<&[u8]> =
-        find_masks(text).into_iter().filter_map(|at| text.get(at.start..at.start + HEAD)).collect();
+        judge.find_masks(text).into_iter().filter_map(|at| text.get(at.start..at.start + HEAD)).collect();
     if heads.is_empty() {
         return Vec::new();
     }
     let offers =
         |whole: &Whole| masks_of(whole).any(|(mask, _)| mask.get(..HEAD).is_some_and(|h| heads.contains(h)));
-    let survey = judge.survey(&RelPath::root(), Depth::Content, &|| {});
-    let masked = survey.findings.into_iter().filter_map(|finding| match finding.what {
-        Found::Redacted { verdict, .. } => Some((finding.path, verdict)),
-        Found::Hidden(_) | Found::Undecided(_) => None,
-    });
     // What cannot be read has shown the agent no mask.
-    let read =
-        masked.filter_map(|(path, verdict)| Some((judge.whole(&path, &verdict, MEMORY_MAX).ok()?, path)));
+    let read = judge
+        .masked_files()
+        .iter()
+        .filter_map(|(path, verdict)| Some((judge.whole(path, verdict, MEMORY_MAX).ok()?, path.clone())));
     read.filter(|(whole, _)| offers(whole))
         .map(|(whole, from)| (Source { from, stamp: Stamp::from(&whole.stat) }, whole))
         .collect()

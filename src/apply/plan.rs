@@ -6,7 +6,7 @@ use super::error::{ApplyError, Result};
 use super::part::Take;
 use super::select::Options;
 use super::wire;
-use crate::change::{Conflict, Flag};
+use crate::change::{Conflict, Raised};
 use crate::layer::{Origin, Stamp};
 use crate::path::RelPath;
 use serde::{Deserialize, Serialize};
@@ -376,11 +376,18 @@ pub struct GateFlag {
     pub flag: String,
     /// Why, in one line.
     pub why: String,
+    /// It is about masks of other files alone, which `--restore` turns into their secrets.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_masks: bool,
 }
 
 impl GateFlag {
-    pub(super) fn new(flag: Flag, why: &str) -> Self {
-        Self { flag: flag.as_str().into(), why: why.into() }
+    pub(super) fn new(raised: &Raised) -> Self {
+        Self {
+            flag: raised.flag.as_str().into(),
+            why: raised.why.clone().into(),
+            only_masks: raised.only_masks,
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::text_risk::examine;
 use super::walk::is_git;
 use super::{Change, ChangeError, ChangeKind, Conflict, Flag, Raised, Side};
 use crate::path::{Name, RelPath};
-use crate::policy::{Kind, Span, WHOLE_MAX, WINDOW_OVERLAP, find_masks};
+use crate::policy::{Kind, Span, WHOLE_MAX, WINDOW_OVERLAP};
 use crate::sys::{self, FileType};
 
 /// File capabilities, which make a program run with more rights than its user has (capabilities(7)).
@@ -153,7 +153,7 @@ impl<'a> Risk<'a> {
             .collect();
         let attributes = is_attributes(&change.path);
         let known = self.sides.judge().holds_known_value(&bytes);
-        let masks = find_masks(&bytes);
+        let masks = self.sides.judge().find_masks(&bytes);
         if spans.is_empty() && odd.is_empty() && !attributes && !known && masks.is_empty() {
             return Ok(());
         }

@@ -164,9 +164,14 @@ fn print_plan(plan: &Plan, json: bool, ui: &mut Ui) -> Result<()> {
     for note in &plan.notes {
         ui.line(format_args!("  note      {}: {}", note.path, note.what))?;
     }
-    if let Some(flag) = plan.gated.first().and_then(|g| g.flags.first()) {
+    if let Some((path, flag)) = plan.gated.first().and_then(|g| Some((&g.path, g.flags.first()?))) {
+        let restore = if flag.only_masks {
+            format!(", `scrubfs apply --restore {path}` to put the secrets there,")
+        } else {
+            String::new()
+        };
         ui.hint(format_args!(
-            "look at it with `scrubfs diff`, then `scrubfs apply --allow {}` or name other paths",
+            "look at it with `scrubfs diff`, then `scrubfs apply --allow {}`{restore} or name other paths",
             flag.flag
         ));
     }

@@ -18,6 +18,7 @@ mod content;
 mod ignores;
 mod known;
 mod links;
+mod shown;
 mod survey;
 
 pub use content::{Content, Whole};
@@ -76,6 +77,7 @@ pub struct Judge {
     scans: AtomicU64,
     known: known::Known,
     contents: content::Contents,
+    shown: shown::Shown,
     excluded: Vec<(u64, u64)>,
 }
 
@@ -109,6 +111,7 @@ impl Judge {
             scans: AtomicU64::new(0),
             known: known::Known::default(),
             contents: content::Contents::default(),
+            shown: shown::Shown::default(),
             excluded,
         }
     }

@@ -250,6 +250,12 @@ impl KnownMatcher {
         ((hash >> 6) as usize, (hash & 63) as u32)
     }
 
+    /// A matcher of masks instead of values, each of at least [`KNOWN_MIN`] bytes.
+    #[must_use]
+    pub fn of_masks(masks: Vec<Box<[u8]>>) -> Self {
+        Self::new(masks)
+    }
+
     /// Whether there is nothing to find.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -262,6 +268,16 @@ impl KnownMatcher {
         let mut found: Vec<Range<usize>> = Vec::new();
         self.each(text, |range, _| found.push(range));
         found.sort_by_key(|r| (r.start, r.end));
+        found.dedup();
+        found
+    }
+
+    /// As [`KnownMatcher::find`], each with the number of what was found among all, sorted.
+    #[must_use]
+    pub fn find_numbered(&self, text: &[u8]) -> Vec<(Range<usize>, usize)> {
+        let mut found = Vec::new();
+        self.each(text, |range, number| found.push((range, number)));
+        found.sort_by_key(|(range, _)| (range.start, range.end));
         found.dedup();
         found
     }

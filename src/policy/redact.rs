@@ -66,6 +66,35 @@ pub fn find_masks(text: &[u8]) -> Vec<Range<usize>> {
     found
 }
 
+/// Whether a text holds anything that may be a mask without such a stem, of twelve bytes or more: short text, hex, digits, JWTs and the
+/// bodies of private keys are masked so. Much of what does holds none.
+#[must_use]
+pub fn may_hold_masks(text: &[u8]) -> bool {
+    let in_word = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-');
+    let letters = |word: &[u8]| word.len() >= 10 && word.iter().all(u8::is_ascii_alphabetic);
+    let mut last: &[u8] = b"";
+    let mut at = 0;
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        let len = rest.iter().position(|b| !in_word(b)).unwrap_or(rest.len());
+        let word = rest.get(..len).unwrap_or_default();
+        let dotted = at.checked_sub(1).and_then(|dot| text.get(dot)) == Some(&b'.');
+        if is_stemless(word) || (dotted && letters(word) && letters(last)) {
+            return true;
+        }
+        last = word;
+        at += len + 1;
+    }
+    memchr::memmem::find(text, b"PRIVATE KEY").is_some()
+}
+
+fn is_stemless(word: &[u8]) -> bool {
+    let digits = word.iter().filter(|b| b.is_ascii_digit()).count();
+    let stems = [&b"XXXX"[..], b"ZZZZ", b"WFh", b"Wlp"];
+    let has = |stem: &[u8]| memchr::memmem::find(word, stem).is_some();
+    let hex = word.iter().all(|b| b.is_ascii_hexdigit() || *b == b'-');
+    word.len() >= 12 && (stems.iter().any(|stem| has(stem)) || (hex && digits > 0 && word.len() < 24))
+}
+
 type Stem = (&'static str, fn(&u8) -> bool, usize);
 
 /// What the masks of `alphabet` begin with, what follows, and how much of it there is at least.

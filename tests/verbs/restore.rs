@@ -23,7 +23,7 @@ fn a_copied_mask_is_turned_back_only_where_restore_names_the_file() {
         $ scrubfs apply w --dry-run
         nothing was applied
           gate      app.toml: secret (line 2 holds the mask of a secret of another file, which stays a mask unless `apply --restore` names the file)
-        Hint: look at it with `scrubfs diff`, then `scrubfs apply --allow secret` or name other paths
+        Hint: look at it with `scrubfs diff`, then `scrubfs apply --allow secret`, `scrubfs apply --restore app.toml` to put the secrets there, or name other paths
         [exit 3]
         $ scrubfs apply w --restore plain
         Error: no change that would be applied at plain holds the mask of another file's secret

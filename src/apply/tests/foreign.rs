@@ -125,3 +125,56 @@ fn a_secret_is_not_written_where_the_agent_could_read_it_afterwards() {
     assert_eq!(fs::read_to_string(lab.ws().join("sub/.npmrc")).unwrap(), format!("_auth={SECRET}\n"));
     assert_eq!(shown(&lab, "sub/.npmrc"), format!("_auth={mask}\n"));
 }
+
+/// Short text, short hex, a JWT and a private key have masks that look like nothing.
+#[test]
+fn masks_without_a_stem_are_known_by_what_lower_masks() {
+    let lab = Lab::new();
+    let policy = lab.judge.policy();
+    let jwt = policy.samples(1).into_iter().find(|s| &*policy.rule(s.rule).id == "jwt").unwrap();
+    let jwt = String::from_utf8(jwt.text).unwrap();
+    let line = blake3::hash(b"key").to_hex().to_uppercase();
+    let key = format!("-----BEGIN {0} KEY-----\n{line}\n{line}\n-----END {0} KEY-----\n", "PRIVATE");
+    lab.put(".npmrc", "_auth=q8Zk3LmPw0TtY\n//r.example/:_authToken=0f1e2d3c4b5a6978\n");
+    lab.put("notes.txt", format!("token {jwt}\n"));
+    lab.put("key.txt", &key);
+    for (name, secret, from) in [
+        ("text", "_auth=q8Zk3LmPw0TtY\n", ".npmrc"),
+        ("hex", "//r.example/:_authToken=0f1e2d3c4b5a6978\n", ".npmrc"),
+        ("jwt", jwt.as_str(), "notes.txt"),
+        ("key", key.as_str(), "key.txt"),
+    ] {
+        let original = fs::read_to_string(lab.ws().join(from)).unwrap();
+        let at = original.find(secret).unwrap();
+        let copied = shown(&lab, from)[at..at + secret.len()].to_owned();
+        assert_ne!(copied, secret, "{name}");
+        lab.agent_writes("new.txt", format!("# new\n{copied}"));
+        let gated = lab.plan(&[]).gated;
+        let why = &gated.first().unwrap_or_else(|| panic!("{name} is not flagged")).flags[0];
+        assert!(why.only_masks && why.why.contains("holds the mask of a secret"), "{name}: {why:?}");
+        let plan = lab.plan_with(&restoring("new.txt"));
+        assert!(plan.is_clean(), "{name}: {:?} {:?}", plan.conflicts, plan.gated);
+        lab.execute(&plan).unwrap();
+        assert_eq!(
+            fs::read_to_string(lab.ws().join("new.txt")).unwrap(),
+            format!("# new\n{secret}"),
+            "{name}"
+        );
+        lab.undo().unwrap();
+        lab.agent_deletes("new.txt");
+    }
+}
+
+/// The survey of all of lower is the costly part.
+#[test]
+fn lower_is_surveyed_once_for_all_files_that_masks_are_restored_in() {
+    let lab = lab();
+    let text = format!("a = \"{}\"\n", mask(&lab));
+    (0..4).for_each(|n| lab.agent_writes(&format!("conf/{n}.toml"), &text));
+    let before = lab.judge.scans();
+    assert!(lab.plan_with(&restoring("conf/0.toml")).gated.len() == 3);
+    let one = lab.judge.scans() - before;
+    let plan = lab.plan_with(&restoring("conf"));
+    assert!(plan.is_clean(), "{:?} {:?}", plan.conflicts, plan.gated);
+    assert!(lab.judge.scans() - before - one <= one + 4, "each file more is a survey more");
+}

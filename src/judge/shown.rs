@@ -1,0 +1,107 @@
+//! The masks that merged shows of lower's files, so that one that the agent copied elsewhere is known although it looks like nothing:
+//! those of short text and hex, of JWTs and private keys. They are learnt by one survey, and only when a text holds something that may
+//! be such a mask. It promises that what it finds is a mask byte for byte, and that it holds no byte of a secret. Masks below
+//! [`KNOWN_MIN`] bytes are not looked for: text that nobody masked may be the same.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use super::{Depth, Found, Judge};
+use crate::path::RelPath;
+use crate::policy::{KNOWN_MIN, KnownMatcher, PathVerdict, find_masks, may_hold_masks};
+
+/// So many bytes of a mask's beginning are kept, and a digest of all of it: enough to tell it from all others.
+const HEAD_MAX: usize = 64;
+
+/// How many bytes of masks are kept at most.
+const BYTES_MAX: usize = 8 << 20;
+
+/// Masks of larger files are not learnt, in bytes.
+const FILE_MAX: u64 = 256 << 20;
+
+/// What was learnt, once somebody asked.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    files: OnceLock<Vec<(RelPath, PathVerdict)>>,
+    masks: OnceLock<Heads>,
+}
+
+/// The beginnings of masks.
+#[derive(Debug)]
+struct Heads {
+    matcher: KnownMatcher,
+    /// Length and digest of each whole mask, in the order of the beginnings.
+    wholes: Vec<(usize, blake3::Hash)>,
+}
+
+impl Heads {
+    fn new(mut masks: Vec<(Box<[u8]>, usize, blake3::Hash)>) -> Self {
+        masks.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        masks.dedup_by(|a, b| a.0 == b.0);
+        let wholes = masks.iter().map(|(_, len, digest)| (*len, *digest)).collect();
+        Self { matcher: KnownMatcher::of_masks(masks.into_iter().map(|(head, ..)| head).collect()), wholes }
+    }
+
+    /// Where masks stand; of one that was cut, its beginning.
+    fn find(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let whole = |(head, number): (Range<usize>, usize)| {
+            let (len, digest) = self.wholes.get(number)?;
+            let range = head.start..head.start + len;
+            Some(range).filter(|range| text.get(range.clone()).is_some_and(|t| blake3::hash(t) == *digest))
+        };
+        let found = self.matcher.find_numbered(text).into_iter();
+        found.map(|found| whole(found.clone()).unwrap_or(found.0)).collect()
+    }
+}
+
+impl Judge {
+    /// Where masks stand in a text: by their look, and those of lower's files that have none. Sorted; of one that was
+    /// cut, at least [`KNOWN_MIN`] bytes of its beginning.
+    #[must_use]
+    pub fn find_masks(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let mut found = find_masks(text);
+        if may_hold_masks(text) {
+            found.extend(self.shown_masks().find(text));
+            found.sort_by_key(|range| (range.start, std::cmp::Reverse(range.end)));
+        }
+        found
+    }
+
+    /// The files of lower that merged masks, as they were when this was first asked.
+    pub fn masked_files(&self) -> &[(RelPath, PathVerdict)] {
+        self.shown.files.get_or_init(|| {
+            let survey = self.survey(&RelPath::root(), Depth::Content, &|| {});
+            let masked = survey.findings.into_iter().filter_map(|finding| match finding.what {
+                Found::Redacted { verdict, .. } => Some((finding.path, verdict)),
+                Found::Hidden(_) | Found::Undecided(_) => None,
+            });
+            masked.collect()
+        })
+    }
+
+    fn shown_masks(&self) -> &Heads {
+        self.shown.masks.get_or_init(|| {
+            let (mut heads, mut bytes, mut dropped) = (Vec::new(), 0, 0);
+            for (path, verdict) in self.masked_files() {
+                // What cannot be read has shown the agent no mask.
+                let Ok(whole) = self.whole(path, verdict, FILE_MAX) else { continue };
+                for mask in whole.masks.0.iter().filter(|m| m.bytes.len() >= KNOWN_MIN) {
+                    let head = mask.bytes.get(..HEAD_MAX).unwrap_or(&mask.bytes);
+                    if find_masks(head).first().is_some_and(|range| range.start == 0) {
+                        continue;
+                    }
+                    if bytes + head.len() > BYTES_MAX {
+                        dropped += 1;
+                        continue;
+                    }
+                    bytes += head.len();
+                    heads.push((head.into(), mask.bytes.len(), blake3::hash(&mask.bytes)));
+                }
+            }
+            if dropped > 0 {
+                tracing::warn!(dropped, "too many masks: some are not known elsewhere");
+            }
+            Heads::new(heads)
+        })
+    }
+}
