@@ -80,7 +80,10 @@ impl Adapter {
         reply: ReplyEntry,
     ) {
         let caller = Caller { uid: req.uid(), gid: req.gid(), umask };
-        self.entry(reply, name(at).and_then(|n| self.view.create(parent.0, &n, new, caller)));
+        self.entry(
+            reply,
+            name(at).and_then(|n| self.view.with_room(|v| v.create(parent.0, &n, new, caller))),
+        );
     }
 }
 
@@ -181,7 +184,8 @@ impl Filesystem for Adapter {
         let (atime, mtime) = (atime.map(set_time), mtime.map(set_time));
         // The kernel spares who has `CAP_FSETID`, and tells only for writes whether that is so.
         let keep_setid = req.uid() == 0;
-        match self.view.setattr(ino.0, &SetAttr { mode, uid, gid, size, atime, mtime, keep_setid }) {
+        let set = SetAttr { mode, uid, gid, size, atime, mtime, keep_setid };
+        match self.view.with_room(|v| v.setattr(ino.0, &set)) {
             Ok(stat) => reply.attr(&self.attr_ttl(ino), &attr(&stat)),
             Err(e) => reply.error(errno(e)),
         }
@@ -221,15 +225,15 @@ impl Filesystem for Adapter {
     }
 
     fn link(&self, _req: &Request, ino: INodeNo, parent: INodeNo, at: &OsStr, reply: ReplyEntry) {
-        self.entry(reply, name(at).and_then(|n| self.view.link(ino.0, parent.0, &n)));
+        self.entry(reply, name(at).and_then(|n| self.view.with_room(|v| v.link(ino.0, parent.0, &n))));
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, at: &OsStr, reply: ReplyEmpty) {
-        empty(reply, name(at).and_then(|n| self.view.unlink(parent.0, &n)));
+        empty(reply, name(at).and_then(|n| self.view.with_room(|v| v.unlink(parent.0, &n))));
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, at: &OsStr, reply: ReplyEmpty) {
-        empty(reply, name(at).and_then(|n| self.view.rmdir(parent.0, &n)));
+        empty(reply, name(at).and_then(|n| self.view.with_room(|v| v.rmdir(parent.0, &n))));
     }
 
     fn rename(
@@ -245,7 +249,7 @@ impl Filesystem for Adapter {
         let flags = RenameFlags::from_bits(flags.bits()).ok_or(Errno::INVAL);
         let result = flags.and_then(|flags| {
             let (from, to) = (name(at)?, name(new_at)?);
-            self.view.rename((parent.0, &from), (new_parent.0, &to), flags)
+            self.view.with_room(|v| v.rename((parent.0, &from), (new_parent.0, &to), flags))
         });
         empty(reply, result);
     }
@@ -321,10 +325,10 @@ impl Filesystem for Adapter {
     ) {
         let clear_setid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let mapped = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let written = match mapped {
-            true => self.view.write_pages(ino.0, offset, data, clear_setid),
-            false => self.view.write(ino.0, offset, data, clear_setid),
-        };
+        let written = self.view.with_room(|v| match mapped {
+            true => v.write_pages(ino.0, offset, data, clear_setid),
+            false => v.write(ino.0, offset, data, clear_setid),
+        });
         match written {
             Ok(written) => reply.written(u32::try_from(written).unwrap_or(u32::MAX)),
             Err(e) => reply.error(errno(e)),
@@ -414,11 +418,12 @@ impl Filesystem for Adapter {
     ) {
         debug_assert_eq!(position, 0);
         let clear_setgid = at == ACCESS_ACL && self.is_stranger(req, ino);
-        empty(reply, self.view.setxattr(ino.0, at.as_bytes(), value, flags.cast_unsigned(), clear_setgid));
+        let (at, flags) = (at.as_bytes(), flags.cast_unsigned());
+        empty(reply, self.view.with_room(|v| v.setxattr(ino.0, at, value, flags, clear_setgid)));
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, at: &OsStr, reply: ReplyEmpty) {
-        empty(reply, self.view.removexattr(ino.0, at.as_bytes()));
+        empty(reply, self.view.with_room(|v| v.removexattr(ino.0, at.as_bytes())));
     }
 
     fn fallocate(
@@ -431,7 +436,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        empty(reply, self.view.fallocate(ino.0, offset, length, mode.cast_unsigned()));
+        empty(reply, self.view.with_room(|v| v.fallocate(ino.0, offset, length, mode.cast_unsigned())));
     }
 
     fn lseek(
@@ -468,7 +473,7 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        match self.view.copy_range((from.0, from_offset), (to.0, to_offset), len) {
+        match self.view.with_room(|v| v.copy_range((from.0, from_offset), (to.0, to_offset), len)) {
             Ok(copied) => reply.written(u32::try_from(copied).unwrap_or(u32::MAX)),
             Err(e) => reply.error(errno(e)),
         }

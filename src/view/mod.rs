@@ -35,6 +35,7 @@ mod notice;
 mod remove;
 mod rename;
 mod resolve;
+mod room;
 mod setattr;
 mod xattr;
 
@@ -48,6 +49,7 @@ use dir::Listings;
 use kept::Kept;
 use node::{Node, Table};
 use notice::Notices;
+use room::Room;
 
 /// What a view is made of.
 #[derive(Debug)]
@@ -88,6 +90,7 @@ pub struct View {
     listings: Listings,
     watch: live::Watch,
     linked: linked::Linked,
+    room: Room,
     links_touched: AtomicBool,
 }
 
@@ -140,6 +143,7 @@ impl View {
             listings: Listings::default(),
             watch: live::Watch::new(),
             linked: linked::Linked::default(),
+            room: Room::default(),
             links_touched: AtomicBool::new(touched),
         });
         view.heal_links()?;
@@ -214,12 +218,17 @@ impl View {
 
     /// Takes back `count` lookups of a node; at none left it is forgotten, with all it held.
     pub fn forget(&self, id: NodeId, count: u64) {
-        for id in self.table.forget(id, count) {
-            self.files.drop_node(id);
-            self.dirs.drop_node(id);
-            self.listings.forget(id);
-            self.watch.forget(id);
-            self.linked.forget(id);
+        let mut frees = false;
+        for node in self.table.forget(id, count) {
+            frees |= node.is_unlinked();
+            self.files.drop_node(node.id);
+            self.dirs.drop_node(node.id);
+            self.listings.forget(node.id);
+            self.watch.forget(node.id);
+            self.linked.forget(node.id);
+        }
+        if frees {
+            self.room.is_freed();
         }
     }
 

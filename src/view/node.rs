@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::room::Taken;
 use crate::path::{Name, RelPath};
 use crate::policy::{PathAction, PathVerdict};
 use crate::sys::{Errno, FileType, Result, Stat, Time};
@@ -78,6 +79,8 @@ pub(super) struct Gone {
     pub(super) stat: Stat,
     /// A regular file itself, referred to by an `O_PATH` descriptor.
     pub(super) held: Option<Arc<OwnedFd>>,
+    /// What it takes of the disk until then.
+    pub(super) taken: Option<Taken>,
 }
 
 impl Node {
@@ -398,7 +401,7 @@ impl Table {
     }
 
     /// Takes back lookups; returns the nodes that are needed no more: perhaps this one, perhaps directories above it too.
-    pub(super) fn forget(&self, id: NodeId, count: u64) -> Vec<NodeId> {
+    pub(super) fn forget(&self, id: NodeId, count: u64) -> Vec<Arc<Node>> {
         let mut tables = self.0.lock();
         let Some(node) = tables.by_id.get(&id).cloned() else { return Vec::new() };
         let before = node.lookups.load(Ordering::Acquire);
@@ -451,7 +454,7 @@ impl Table {
 
 impl Tables {
     /// Removes those of the nodes that nothing needs, then the directories that only they needed, and so on upwards.
-    fn remove_unneeded(&mut self, mut nodes: Vec<Arc<Node>>) -> Vec<NodeId> {
+    fn remove_unneeded(&mut self, mut nodes: Vec<Arc<Node>>) -> Vec<Arc<Node>> {
         let mut removed = Vec::new();
         while let Some(node) = nodes.pop() {
             let known = self.by_id.get(&node.id).is_some_and(|n| Arc::ptr_eq(n, &node));
@@ -463,8 +466,8 @@ impl Tables {
             if self.by_backing.get(&backing) == Some(&node.id) {
                 self.by_backing.remove(&backing);
             }
-            removed.push(node.id);
             let parents = take(&mut node.state.lock().names, |_| true);
+            removed.push(node);
             for parent in &parents {
                 parent.children.fetch_sub(1, Ordering::AcqRel);
             }

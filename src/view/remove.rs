@@ -88,13 +88,14 @@ impl View {
         let Some(node) = self.known_node(found)? else { return Ok(None) };
         let stat = *found.stat()?;
         let last = node.known_names() <= 1;
-        let mut gone = Gone { stat, held: None };
+        let mut gone = Gone { stat, held: None, taken: None };
         if stat.is_file() && last {
             let held = match found.upper {
                 Some(_) => sys::open_path_at(self.own_dir(parent)?.as_fd(), name.as_bytes())?,
                 None => self.lower().open_path(&parent.path()?.join(name))?.into(),
             };
             gone.held = Some(Arc::new(held));
+            gone.taken = Some(self.room.take());
         }
         if found.upper.is_none() && stat.nlink > 1 {
             self.links_were_touched();

@@ -37,14 +37,19 @@ pub fn few_descriptors(uid: u32) {
     ask(&world, "descriptors", &at, &[]);
 }
 
-fn in_work(world: &World) -> Vec<String> {
+/// What lies in the session's `work/`.
+pub fn in_work(world: &World) -> Vec<String> {
     let work = world.state().join("sessions/repo/work");
     fs::read_dir(work).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// The state directory on small file systems that run full, of two sorts.
+/// The state directory on small file systems that run full, of two sorts, and on one where the quota is used up.
 pub fn no_space(uid: u32) {
-    for kind in ["tmpfs", "ext4"] {
+    for (kind, errno) in [("tmpfs", "ENOSPC"), ("ext4", "ENOSPC"), ("btrfs", "EDQUOT")] {
+        if kind == "btrfs" && !has_btrfs() {
+            println!("no quota: this kernel has no btrfs, or mkfs.btrfs is missing (Debian: btrfs-progs)");
+            continue;
+        }
         let world = World::new(uid);
         let noise = |len: usize| -> Vec<u8> { (0..len).map(|n| (n * n / 7) as u8).collect() };
         fs::create_dir_all(world.repo().join("tree/sub")).unwrap();
@@ -57,7 +62,7 @@ pub fn no_space(uid: u32) {
         fs::create_dir(world.state()).unwrap();
         small(&world, kind, &world.state());
         let at = world.mount();
-        ask(&world, "full", &at, &[]);
+        ask(&world, "full", &at, &[errno]);
         assert_eq!(in_work(&world), Vec::<String>::new(), "{kind}");
         assert!(world.scrubfs("unmount").status().unwrap().success());
         assert_eq!(world.mount(), at);
@@ -71,6 +76,31 @@ pub fn no_space(uid: u32) {
     }
 }
 
+fn has_btrfs() -> bool {
+    let kinds = fs::read_to_string("/proc/filesystems").unwrap();
+    kinds.lines().any(|l| l.ends_with("\tbtrfs"))
+        && Command::new("mkfs.btrfs").arg("--version").output().is_ok()
+}
+
+/// Runs a program that must succeed, with a path as its last word.
+pub fn done(program: &str, words: &[&str], at: &Path) {
+    let output = Command::new(program).args(words).arg(at).output().unwrap();
+    assert!(output.status.success(), "{program}: {}", text(&output));
+}
+
+/// Makes a btrfs whose subvolume `limited` may hold 24 MiB, whoever owns what is in it.
+fn make_limited(world: &World, image: &Path) {
+    let top = world.path("btrfs");
+    let limited = top.join("limited");
+    fs::create_dir(&top).unwrap();
+    done("mkfs.btrfs", &["-q", "-f"], image);
+    done("mount", &["-o", "loop", image.to_str().unwrap()], &top);
+    done("btrfs", &["quota", "enable"], &top);
+    done("btrfs", &["subvolume", "create"], &limited);
+    done("btrfs", &["qgroup", "limit", "24M"], &limited);
+    unmount(&top, UnmountFlags::empty()).unwrap();
+}
+
 /// Mounts a file system of 24 MiB that the world's user owns.
 fn small(world: &World, kind: &str, at: &Path) {
     if kind == "tmpfs" {
@@ -78,15 +108,18 @@ fn small(world: &World, kind: &str, at: &Path) {
         return mount("none", at, "tmpfs", MountFlags::empty(), data.as_c_str()).unwrap();
     }
     let image = world.path(&format!("{kind}.img"));
-    fs::File::create(&image).unwrap().set_len(24 << 20).unwrap();
-    let done = |program: &str, words: &[&str]| {
-        let output = Command::new(program).args(words).arg(&image).output().unwrap();
-        assert!(output.status.success(), "{program}: {}", text(&output));
-    };
-    done("mkfs.ext4", &["-q", "-m", "0", "-O", "^has_journal", "-F"]);
-    let output = Command::new("mount").args(["-o", "loop"]).arg(&image).arg(at).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    fs::remove_dir(at.join("lost+found")).unwrap();
+    let (size, options) =
+        if kind == "btrfs" { (256 << 20, "loop,subvol=limited") } else { (24 << 20, "loop") };
+    fs::File::create(&image).unwrap().set_len(size).unwrap();
+    if kind == "btrfs" {
+        make_limited(world, &image);
+    } else {
+        done("mkfs.ext4", &["-q", "-m", "0", "-O", "^has_journal", "-F"], &image);
+    }
+    done("mount", &["-o", options, image.to_str().unwrap()], at);
+    if kind == "ext4" {
+        fs::remove_dir(at.join("lost+found")).unwrap();
+    }
     std::os::unix::fs::chown(at, Some(world.uid()), Some(world.uid())).unwrap();
 }
 
