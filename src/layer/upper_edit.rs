@@ -1,5 +1,6 @@
 //! Changing upper, one published step at a time. Each operation ends in one rename, link or unlink, so a crash leaves the state
-//! before or after it; what it moved aside lies in `work/` and is deleted from there.
+//! before or after it; what it moved aside lies in `work/` and is deleted from there. What fails after that step is logged and no error: who
+//! calls must not take for undone what is done.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,7 +31,11 @@ impl UpperDir {
         let (dir, name) = sys::open_parent(self.as_fd(), path)?;
         let before = sys::stat_fd(dir.as_fd())?;
         self.move_in(staged, dir.as_fd(), name.as_bytes())?;
-        sys::set_times(dir.as_fd(), Some(before.atime), Some(before.mtime))
+        afterwards(
+            "times of a directory",
+            sys::set_times(dir.as_fd(), Some(before.atime), Some(before.mtime)),
+        );
+        Ok(())
     }
 
     fn move_in(&self, staged: &Staged, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
@@ -40,7 +45,8 @@ impl UpperDir {
             Err(Errno::NOTDIR) => {
                 sys::rename_own(self.work.as_fd(), from, dir, name, RenameFlags::EXCHANGE)?;
                 staged.is_placed();
-                unlink(self.work.as_fd(), from)
+                afterwards("what was replaced", unlink(self.work.as_fd(), from));
+                Ok(())
             }
             Ok(()) => {
                 staged.is_placed();
@@ -111,7 +117,8 @@ impl UpperDir {
                 }
                 let (work, name) = (self.work.as_fd(), name.as_bytes());
                 sys::rename_own(work, staged.as_bytes(), dir.as_fd(), name, RenameFlags::EXCHANGE)?;
-                remove_tree(self.work.as_fd(), staged.as_bytes())
+                afterwards("what was replaced", remove_tree(self.work.as_fd(), staged.as_bytes()));
+                Ok(())
             }
         }
     }
@@ -139,7 +146,8 @@ impl UpperDir {
             Err(Errno::ISDIR | Errno::PERM) => {
                 let aside = self.fresh_name();
                 sys::rename_own(dir, name, self.work.as_fd(), aside.as_bytes(), RenameFlags::empty())?;
-                remove_tree(self.work.as_fd(), aside.as_bytes())
+                afterwards("what was removed", remove_tree(self.work.as_fd(), aside.as_bytes()));
+                Ok(())
             }
             other => other,
         }
@@ -158,7 +166,10 @@ impl UpperDir {
         let is_dir = sys::stat_at(from_dir.as_fd(), from_name)?.is_dir();
         if over_whiteout && is_dir {
             rfs::renameat_with(&from_dir, from_name, &to_dir, to_name, RenameFlags::EXCHANGE)?;
-            return if leave_whiteout { Ok(()) } else { unlink(from_dir.as_fd(), from_name) };
+            if !leave_whiteout {
+                afterwards("a whiteout", unlink(from_dir.as_fd(), from_name));
+            }
+            return Ok(());
         }
         let flags = if leave_whiteout { RenameFlags::WHITEOUT } else { RenameFlags::empty() };
         rfs::renameat_with(&from_dir, from_name, &to_dir, to_name, flags)
@@ -206,7 +217,8 @@ impl UpperDir {
         let work = self.work.as_fd();
         sys::rename_own(work, staged.name.as_bytes(), dir.as_fd(), name.as_bytes(), RenameFlags::EXCHANGE)?;
         staged.is_placed();
-        remove_tree(self.work.as_fd(), staged.name.as_bytes())
+        afterwards("what was replaced", remove_tree(self.work.as_fd(), staged.name.as_bytes()));
+        Ok(())
     }
 
     /// Gives an object of upper a second name, which must be free or a whiteout.
@@ -227,7 +239,11 @@ impl UpperDir {
         let (dir, _) = sys::open_parent(self.as_fd(), to)?;
         let before = sys::stat_fd(dir.as_fd())?;
         self.link(from, to)?;
-        sys::set_times(dir.as_fd(), Some(before.atime), Some(before.mtime))
+        afterwards(
+            "times of a directory",
+            sys::set_times(dir.as_fd(), Some(before.atime), Some(before.mtime)),
+        );
+        Ok(())
     }
 
     fn link_at(&self, from: BorrowedFd<'_>, old: &[u8], to: BorrowedFd<'_>, new: &[u8]) -> Result<()> {
@@ -268,6 +284,14 @@ impl UpperDir {
         sys::despite_mode(&[(dir.as_fd(), 0o300)], || {
             rfs::linkat(&from, old.as_bytes(), dir.as_fd(), name, AtFlags::empty())
         })
+    }
+}
+
+/// What is to do after a step is published: the step stands, so its failing is no failure of the whole. What stays in `work/` goes at the
+/// next mount.
+fn afterwards(what: &str, done: Result<()>) {
+    if let Err(errno) = done {
+        tracing::warn!(what, %errno, "a published step was not finished");
     }
 }
 

@@ -73,16 +73,18 @@ impl View {
         }
         self.base.record(path, &copied.origin).map_err(io_errno)?;
         let _linking = if lower.nlink > 1 { Some(self.upper.begin_linking(path)?) } else { None };
-        self.upper.publish_unseen(&copied.staged, path)?;
+        // Before it is published: after that nothing may fail, or the node would stand for what it is no more.
         let stat = sys::stat_fd(copied.staged.as_fd())?;
+        let file = if stat.is_file() && node.is_some() { Some(copied.staged.file()?) } else { None };
+        self.upper.publish_unseen(&copied.staged, path)?;
         if let Some(node) = node {
             self.table.rebase(
                 node,
                 Made { backing: Backing::upper(&stat), born: stat.btime, upper: true, lower: None },
             );
             self.files.drop_node(node.id);
-            if stat.is_file() {
-                self.files.keep(node.id, true, copied.staged.file()?);
+            if let Some(file) = file {
+                self.files.keep(node.id, true, file);
             }
             self.notices.push(Notice::Attributes(node.id));
         }
@@ -261,8 +263,8 @@ impl View {
         let stat = self.lower().stat(&path)?;
         let verdict = node.lower().ok_or(Errno::STALE)?;
         let copied = self.copy_object(&path, &stat, &verdict, None)?;
-        self.upper.publish_unseen(&copied.staged, &path)?;
         let now = sys::stat_fd(copied.staged.as_fd())?;
+        self.upper.publish_unseen(&copied.staged, &path)?;
         let lower = Some(verdict);
         self.table.rebase(node, Made { backing: Backing::upper(&now), born: now.btime, upper: true, lower });
         self.notices.push(Notice::Attributes(node.id));
@@ -310,9 +312,9 @@ impl View {
             };
             let node = self.table.by_backing(Backing::lower(&stat));
             let copied = self.copy_object(&path, &stat, &verdict, None)?;
+            let now = sys::stat_fd(copied.staged.as_fd())?;
             self.upper.publish_unseen(&copied.staged, &path)?;
             if let Some(node) = node {
-                let now = sys::stat_fd(copied.staged.as_fd())?;
                 let lower = Some(verdict);
                 self.table.rebase(
                     &node,

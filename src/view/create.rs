@@ -233,8 +233,9 @@ impl View {
 
     fn entered(&self, parent: &Arc<Node>, name: &Name) -> Result<Entry> {
         parent.entries_changed();
-        let found = self.resolve(parent, name)?.ok_or(Errno::IO)?;
-        self.enter(parent, name, &found)
+        let entered =
+            self.resolve(parent, name).and_then(|found| self.enter(parent, name, &found.ok_or(Errno::IO)?));
+        entered.inspect_err(|errno| self.doubt(*errno, &[(parent, name)]))
     }
 
     /// Gives a file a further name.

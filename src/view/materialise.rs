@@ -44,7 +44,8 @@ impl View {
             self.base.record(path, origin).map_err(io_errno)?;
         }
         self.upper.swap_in(&tree, &path)?;
-        self.rebase_beneath(node)
+        self.rebase_beneath(node);
+        Ok(())
     }
 
     /// Builds the merged directory at `path` in `work/`. `lower` is the verdict of the lower directory that shows there.
@@ -202,16 +203,21 @@ impl View {
         Ok(staged)
     }
 
-    /// Lets all nodes beneath a directory that is now wholly upper's stand for upper's objects.
-    fn rebase_beneath(&self, dir: &Arc<Node>) -> Result<()> {
+    /// Lets all nodes beneath a directory that is now wholly upper's stand for upper's objects. One that cannot be looked at is stale from now
+    /// on, and the kernel then asks for its name anew.
+    fn rebase_beneath(&self, dir: &Arc<Node>) {
         for node in self.table.all() {
             if node.is_unlinked() || !node.is_beneath(dir.id) {
                 continue;
             }
-            let stat = match self.upper_stat(&node.path()?) {
+            let stat = match node.path().and_then(|path| self.upper_stat(&path)) {
+                Ok(stat) => stat,
                 // A name that the kernel still remembers and that nobody has any more.
                 Err(Errno::NOENT) => continue,
-                other => other?,
+                Err(errno) => {
+                    tracing::warn!(node = node.id, %errno, "stale after its directory became upper's");
+                    continue;
+                }
             };
             self.table.rebase(
                 &node,
@@ -222,6 +228,5 @@ impl View {
             node.entries_changed();
             self.notices.push(super::Notice::Attributes(node.id));
         }
-        Ok(())
     }
 }

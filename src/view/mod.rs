@@ -166,6 +166,19 @@ impl View {
         self.table.get(id).ok_or(Errno::STALE)
     }
 
+    /// A change failed because a call beneath did, perhaps when it was half done: the kernel is to ask anew for these names, whatever it
+    /// remembers of them.
+    fn doubt(&self, errno: Errno, names: &[(&Arc<Node>, &Name)]) {
+        let hard = matches!(
+            errno,
+            Errno::IO | Errno::NOMEM | Errno::NFILE | Errno::MFILE | Errno::STALE | Errno::INTR
+        );
+        for (dir, name) in names.iter().filter(|_| hard) {
+            dir.entries_changed();
+            self.notices.push(Notice::Entry(dir.id, (*name).clone()));
+        }
+    }
+
     fn links_were_touched(&self) {
         self.links_touched.store(true, Ordering::Relaxed);
     }

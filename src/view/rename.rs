@@ -58,7 +58,8 @@ impl View {
         {
             return Err(Errno::INVAL);
         }
-        if exchange { self.swap(&ns, &from, &to) } else { self.replace(&ns, &from, &to) }
+        let done = if exchange { self.swap(&ns, &from, &to) } else { self.replace(&ns, &from, &to) };
+        done.inspect_err(|errno| self.doubt(*errno, &[(&from.parent, &from.name), (&to.parent, &to.name)]))
     }
 
     fn side(&self, (parent, name): (NodeId, &Name)) -> Result<Side> {
@@ -86,9 +87,13 @@ impl View {
         if to.is_dir()? && self.upper.entry(&to.path)?.stat().is_some() {
             self.upper.clear_dir(&to.path)?;
         }
+        let node = self.found_again(from)?;
         self.upper.rename(&from.path, &to.path, leave_whiteout)?;
         self.after_loss(&to.parent, &to.name, leaving);
-        self.moved(from, to);
+        from.parent.entries_changed();
+        to.parent.entries_changed();
+        self.rename_node(&node, from, to);
+        self.notices.push(Notice::Attributes(node.id));
         Ok(())
     }
 
@@ -139,20 +144,6 @@ impl View {
     fn found_again(&self, side: &Side) -> Result<Arc<Node>> {
         let found = self.resolve(&side.parent, &side.name)?.ok_or(Errno::NOENT)?;
         self.known_node(&found)?.ok_or(Errno::STALE)
-    }
-
-    fn moved(&self, from: &Side, to: &Side) {
-        from.parent.entries_changed();
-        to.parent.entries_changed();
-        let known = self
-            .resolve(&to.parent, &to.name)
-            .ok()
-            .flatten()
-            .and_then(|f| self.known_node(&f).ok().flatten());
-        if let Some(node) = known {
-            self.rename_node(&node, from, to);
-            self.notices.push(Notice::Attributes(node.id));
-        }
     }
 
     fn rename_node(&self, node: &Arc<Node>, old: &Side, new: &Side) {

@@ -53,6 +53,18 @@ pub fn questions(uid: u32) {
     assert!(other.is_empty() && expected.len() == got.len(), "{other:#?}\n{got}");
 }
 
+/// Marks of overlayfs and our own do not exist in merged and cannot be made there; what bears one in lower is what it is without.
+pub fn marks_do_not_exist(uid: u32) {
+    let world = World::new(uid);
+    let mark = script(&world, "marks.py", include_str!("marks.py"));
+    python(&world, &mark, &["build", world.repo().to_str().unwrap()]);
+    let at = world.mount();
+    python(&world, &mark, &["ask", at.to_str().unwrap()]);
+    assert!(world.scrubfs("unmount").status().unwrap().success());
+    assert_eq!(world.mount(), at);
+    python(&world, &mark, &["again", at.to_str().unwrap()]);
+}
+
 /// Every question of `acls.py`: of ACLs that lie in lower, are set, inherited, moved, and decide for the users that they name.
 pub fn acls(uid: u32) {
     let world = World::new(uid);

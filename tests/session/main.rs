@@ -15,6 +15,7 @@ use std::ffi::OsString;
 use std::panic::catch_unwind;
 use std::process::ExitCode;
 
+mod broken;
 mod files;
 mod helper;
 mod home;
@@ -50,6 +51,7 @@ const TESTS: &[Test] = &[
     ("what_the_kernel_forgets_is_forgotten", files::what_the_kernel_forgets_is_forgotten),
     ("looked_through_ahead", files::looked_through_ahead),
     ("merged_answers_as_a_plain_directory", files::questions),
+    ("marks_do_not_exist", files::marks_do_not_exist),
     ("acls_as_in_a_plain_directory", files::acls),
     ("no_acls_without_them_in_lower", files::no_acls),
     ("few_descriptors", robust::few_descriptors),
@@ -57,6 +59,9 @@ const TESTS: &[Test] = &[
     ("very_many_entries", robust::very_many_entries),
     ("very_long", robust::very_long),
     ("lower_goes_away", robust::lower_goes_away),
+    ("calls_fail", broken::calls_fail),
+    ("cut_short", broken::cut_short),
+    ("power_cut", broken::power_cut),
     ("the_workspace_at_its_own_path", runs::the_workspace_at_its_own_path),
     ("the_exit_status", runs::the_exit_status),
     ("signals", runs::signals),
