@@ -21,6 +21,8 @@ lower, merged, ledgers = work + "/lower", work + "/mnt", work + "/ledgers"
 os.environ.update(
     SCRUBFS_STATE_DIR=work + "/state", SCRUBFS_CONFIG_DIR=work + "/config", CARGO_NET_OFFLINE="true", CARGO_INCREMENTAL="1",
     GIT_AUTHOR_NAME="a", GIT_AUTHOR_EMAIL="a@b", GIT_COMMITTER_NAME="a", GIT_COMMITTER_EMAIL="a@b", GIT_CONFIG_GLOBAL="/dev/null",
+    # A collection in the background outlives its git, and where a directory cannot be read git tries for ever.
+    GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0="gc.autoDetach", GIT_CONFIG_VALUE_0="false",
 )
 for unset in ("CARGO_TARGET_DIR", "RUSTFLAGS", "CARGO_BUILD_TARGET_DIR"):
     os.environ.pop(unset, None)
