@@ -15,7 +15,9 @@
 //! table of words under a hash of its own, and switches and placeholders told without a copy in lower case left 734; that buffer kept
 //! for the next name, what was said of the last names, and flags judged only where a dash is, 471; entropy once a candidate, of
 //! counts in bytes and logarithms in whole numbers, base64 that only begins like an armour line given up at its first byte that is
-//! none, and no search for a substring where one byte tells, 295, the slowest at 38.
+//! none, and no search for a substring where one byte tells, 295, the slowest at 38. Two bytes of the run behind a literal looked at
+//! before all else, a word that begins no token settled to its end, and a settled literal not compared: of the inputs without a
+//! format 82 instead of 157, the slowest at 54 instead of 28.
 //!
 //! What did not: windows of four bytes in 32 groups with a table of pairs were half as fast; the fourth byte behind the other three
 //! instead of before them, since literals of three bytes then have windows that say too little (301 MB/s).

@@ -67,6 +67,15 @@ pub(super) struct Literals {
     literals: Box<[Literal]>,
 }
 
+/// Who is told of literals.
+pub(super) trait Hits {
+    /// Whether a literal of this target is of interest at this offset. It is asked before all of the literal was compared.
+    fn wants(&self, target: usize, at: usize) -> bool;
+
+    /// A literal of this target stands at this offset.
+    fn hit(&mut self, target: usize, at: usize);
+}
+
 /// Collects the literals of a [`Literals`].
 #[derive(Debug, Default)]
 pub(super) struct LiteralsBuilder {
@@ -137,13 +146,13 @@ impl LiteralsBuilder {
 }
 
 impl Literals {
-    /// Calls `hit(target, offset)` for every occurrence of every literal, by ascending offset of the window that gave it
-    /// away (offsets of different literals may be out of order by a literal's length).
-    pub(super) fn for_each(&self, text: &[u8], mut hit: impl FnMut(usize, usize)) {
+    /// Tells of every occurrence of every literal that is wanted, by ascending offset of the window that gave it away (offsets
+    /// of different literals may be out of order by a literal's length).
+    pub(super) fn for_each(&self, text: &[u8], hits: &mut impl Hits) {
         let mut at = 0;
         while let Some(block) = text.get(at..at + BLOCK).and_then(|b| <&[u8; BLOCK]>::try_from(b).ok()) {
             if self.any(block) {
-                self.each_of(text, block, at, &mut hit);
+                self.each_of(text, block, at, hits);
             }
             at += STEP;
         }
@@ -154,7 +163,7 @@ impl Literals {
             for (to, byte) in last.iter_mut().zip(rest.iter().skip(from)) {
                 *to = *byte;
             }
-            self.each_of(text, &last, at + from, &mut hit);
+            self.each_of(text, &last, at + from, hits);
         }
     }
 
@@ -173,7 +182,7 @@ impl Literals {
     }
 
     #[inline(never)]
-    fn each_of(&self, text: &[u8], block: &[u8; BLOCK], at: usize, hit: &mut impl FnMut(usize, usize)) {
+    fn each_of(&self, text: &[u8], block: &[u8; BLOCK], at: usize, hits: &mut impl Hits) {
         let four = |i: usize| {
             let four = block.get(2 * i..2 * i + 4).and_then(|four| <[u8; 4]>::try_from(four).ok());
             four.map_or(0, u32::from_le_bytes) | FOLD as u32
@@ -182,7 +191,7 @@ impl Literals {
         while found != 0 {
             let i = found.trailing_zeros() as usize;
             found &= found - 1;
-            self.candidates(text, four(i) >> 8, at + 2 * i, hit);
+            self.candidates(text, four(i) >> 8, at + 2 * i, hits);
         }
     }
 
@@ -193,7 +202,7 @@ impl Literals {
     }
 
     #[inline(never)]
-    fn candidates(&self, text: &[u8], gram: u32, at: usize, hit: &mut impl FnMut(usize, usize)) {
+    fn candidates(&self, text: &[u8], gram: u32, at: usize, hits: &mut impl Hits) {
         let Some(&(from, to)) = self.heads.get(head_of(gram)) else { return };
         let around = at.checked_sub(LEAD).and_then(|from| text.get(from..from + 8));
         let around = around.and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
@@ -204,8 +213,11 @@ impl Literals {
             }
             let Some(start) = at.checked_add_signed(-window.offset as isize) else { continue };
             let Some(literal) = self.literals.get(window.literal as usize) else { continue };
+            if !hits.wants(literal.target, start) {
+                continue;
+            }
             if window.whole && around.is_some() {
-                hit(literal.target, start);
+                hits.hit(literal.target, start);
                 continue;
             }
             let Some(found) = text.get(start..start + literal.bytes.len()) else { continue };
@@ -215,7 +227,7 @@ impl Literals {
                 *found == *literal.bytes
             };
             if same {
-                hit(literal.target, start);
+                hits.hit(literal.target, start);
             }
         }
     }
@@ -286,9 +298,19 @@ fn head_of(gram: u32) -> usize {
 mod tests {
     use super::*;
 
+    impl Hits for Vec<(usize, usize)> {
+        fn wants(&self, _: usize, _: usize) -> bool {
+            true
+        }
+
+        fn hit(&mut self, target: usize, at: usize) {
+            self.push((at, target));
+        }
+    }
+
     fn hits(set: &Literals, text: &[u8]) -> Vec<(usize, usize)> {
         let mut all = Vec::new();
-        set.for_each(text, |target, at| all.push((at, target)));
+        set.for_each(text, &mut all);
         all.sort_unstable();
         all
     }
@@ -368,9 +390,10 @@ mod tests {
             for lead in 0..4 {
                 let mut text = vec![b'.'; lead];
                 text.extend(literal.iter().cycle().take(60));
-                let mut found = Vec::new();
-                set.for_each(&text, |_, at| found.push(at));
+                let mut found: Vec<(usize, usize)> = Vec::new();
+                set.for_each(&text, &mut found);
                 let fits = |at: &usize| text[*at..].starts_with(literal);
+                let found: Vec<_> = found.into_iter().map(|(at, _)| at).collect();
                 assert_eq!(found, (0..text.len()).filter(fits).collect::<Vec<_>>());
             }
         }

@@ -125,6 +125,10 @@ impl Connection {
                 Some(b'=') => {
                     let head = text.get(..self.at).unwrap_or_default();
                     let ends = |key: &&&[u8]| {
+                        let last = head.last().map(u8::to_ascii_lowercase);
+                        if last != key.last().copied() {
+                            return false;
+                        }
                         let tail = head.len().checked_sub(key.len()).and_then(|from| head.get(from..));
                         tail.is_some_and(|tail| tail.eq_ignore_ascii_case(key))
                     };

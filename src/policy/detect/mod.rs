@@ -20,7 +20,8 @@ mod shape;
 mod tokens;
 mod wide;
 
-use literals::{Beside, Literals, LiteralsBuilder};
+use class::Class;
+use literals::{Beside, Hits, Literals, LiteralsBuilder};
 use memory::Memory;
 use native::Native;
 pub use sample::Sample;
@@ -72,6 +73,8 @@ struct Engine {
     rules: Vec<(RuleId, Rule)>,
     /// How many class elements the shapes have together.
     elements: usize,
+    /// What words are made of.
+    letters: Class,
     strict: bool,
 }
 
@@ -193,6 +196,35 @@ pub(super) fn normal(mut spans: Vec<Span>) -> Vec<Span> {
     out
 }
 
+/// One search of one text.
+struct Scan<'a> {
+    engine: &'a Engine,
+    text: &'a [u8],
+    config: bool,
+    /// Made when the first literal is found: most texts hold none.
+    memory: Option<Memory>,
+    spans: Vec<Span>,
+}
+
+impl Hits for Scan<'_> {
+    fn wants(&self, target: usize, at: usize) -> bool {
+        self.memory.as_ref().is_none_or(|memory| memory.done(target) <= at)
+    }
+
+    fn hit(&mut self, target: usize, at: usize) {
+        let Some(pattern) = self.engine.patterns.get(target).filter(|_| self.wants(target, at)) else {
+            return;
+        };
+        let engine = self.engine;
+        // One element more, for words.
+        let memory = self.memory.get_or_insert_with(|| {
+            Memory::new(engine.elements + 1, engine.patterns.len(), engine.rules.len())
+        });
+        let done = engine.judge(pattern, memory, self.text, at, self.config, &mut self.spans);
+        memory.set_done(target, done);
+    }
+}
+
 impl Engine {
     fn new(rules: Vec<(RuleId, Rule)>, strict: bool) -> Self {
         let mut elements = 0;
@@ -230,7 +262,7 @@ impl Engine {
                 }
                 Finder::Native(native) => {
                     let (literals, fold) = native.literals();
-                    let letters = class::Class::named("alnum").map(Beside::Prev);
+                    let letters = Class::named("alnum").map(Beside::Prev);
                     for literal in literals {
                         let how = How::Native { native: *native, literal: literal.len() };
                         add(i, literal.as_bytes(), fold, letters, how);
@@ -238,23 +270,24 @@ impl Engine {
                 }
             }
         }
-        Self { literals: builder.build(), patterns, rules, elements, strict }
+        let letters = Class::of(&(0..=u8::MAX).filter(u8::is_ascii_alphanumeric).collect::<Vec<_>>());
+        Self { literals: builder.build(), patterns, rules, elements, letters, strict }
     }
 
     fn spans(&self, text: &[u8], config: bool) -> Vec<Span> {
-        // Made when the first literal is found: most texts hold none.
-        let mut memory = None;
-        let mut spans = Vec::new();
-        self.literals.for_each(text, |target, at| {
-            let memory = memory
-                .get_or_insert_with(|| Memory::new(self.elements, self.patterns.len(), self.rules.len()));
-            let Some(pattern) = self.patterns.get(target) else { return };
-            if memory.done(target) <= at {
-                let done = self.judge(pattern, memory, text, at, config, &mut spans);
-                memory.set_done(target, done);
-            }
-        });
-        spans
+        let mut scan = Scan { engine: self, text, config, memory: None, spans: Vec::new() };
+        self.literals.for_each(text, &mut scan);
+        scan.spans
+    }
+
+    /// The offset up to which candidates of a shape are settled, of which one at `at` was refused: one inside a word begins no token,
+    /// and neither do those behind it in the same word.
+    fn refused_until(&self, shape: &Shape, memory: &mut Memory, text: &[u8], at: usize) -> usize {
+        if !shape.begins_words() || shape::left_ok(text, at, shape.left) {
+            return at;
+        }
+        let (start, end) = memory.runs.around(self.elements, &self.letters, text, at);
+        if at - start > shape::ESCAPE_MAX { end.max(at) } else { at }
     }
 
     /// Judges a candidate and returns the offset up to which further candidates of this pattern are settled.
@@ -276,7 +309,9 @@ impl Engine {
         };
         match &pattern.how {
             How::Shape(shape) => {
-                let Some(m) = shape.at_anchor(&mut memory.runs, text, at) else { return at };
+                let Some(m) = shape.at_anchor(&mut memory.runs, text, at) else {
+                    return self.refused_until(shape, memory, text, at);
+                };
                 if self.accepts(pattern.rule, memory, text, (m.start, m.end), m.secret) {
                     push(m.secret);
                 }

@@ -38,6 +38,31 @@ pub(super) struct Shape {
     anchor: Option<usize>,
     secret: (usize, usize),
     pub(super) left: Left,
+    /// What stands behind the anchor, and at the beginning.
+    behind: Option<Run>,
+    first: Option<Run>,
+}
+
+/// Bytes of a class that must follow each other, so many bytes behind a place. Two of them tell most of what only begins like a match.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    skip: usize,
+    class: Class,
+    min: usize,
+}
+
+impl Run {
+    fn of(skip: usize, elem: Option<&Elem>) -> Option<Self> {
+        match elem {
+            Some(Elem::Class { class, min: min @ 1.., .. }) => Some(Self { skip, class: *class, min: *min }),
+            Some(Elem::Class { .. } | Elem::Lit(_)) | None => None,
+        }
+    }
+
+    fn may_follow(run: Option<&Self>, text: &[u8], at: usize) -> bool {
+        let has = |run: &Self, n: usize| text.get(at + run.skip + n).is_some_and(|b| run.class.has(*b));
+        run.is_none_or(|run| has(run, run.min - 1) && has(run, 0))
+    }
 }
 
 /// Where a shape matched: all of it, and the secret within.
@@ -83,8 +108,11 @@ impl Shape {
             return Err(format!("a shape has 1 to {ELEMENTS_MAX} elements, this one {}", elems.len()));
         }
         let secret = (secret.0.unwrap_or(0), secret.1.unwrap_or(elems.len()));
-        let mut shape = Self { elems, anchor: None, secret, left };
+        let mut shape = Self { elems, anchor: None, secret, left, behind: None, first: None };
         shape.anchor = shape.best_anchor();
+        shape.first = Run::of(0, shape.elems.first());
+        let anchor = shape.anchor().map_or(0, |(bytes, _)| bytes.len());
+        shape.behind = shape.anchor.and_then(|at| Run::of(anchor, shape.elems.get(at + 1)));
         Ok(shape)
     }
 
@@ -127,9 +155,15 @@ impl Shape {
         self.secret
     }
 
+    /// Whether the anchor is the shape's beginning, and must be that of a word.
+    pub(super) fn begins_words(&self) -> bool {
+        self.anchor == Some(0) && self.left != Left::Any
+    }
+
     /// Matches with the anchor at `at`.
     pub(super) fn at_anchor(&self, runs: &mut Runs, text: &[u8], at: usize) -> Option<Match> {
         let anchor = self.anchor?;
+        Run::may_follow(self.behind.as_ref(), text, at).then_some(())?;
         if anchor == 0 && !left_ok(text, at, self.left) {
             return None;
         }
@@ -141,6 +175,7 @@ impl Shape {
 
     /// Matches with the first element at `at`.
     pub(super) fn at_start(&self, runs: &mut Runs, text: &[u8], at: usize) -> Option<Match> {
+        Run::may_follow(self.first.as_ref(), text, at).then_some(())?;
         let mut bounds = [at; ELEMENTS_MAX + 1];
         self.rightwards(runs, text, 0, &mut bounds)?;
         self.finish(text, &bounds)
@@ -281,6 +316,9 @@ pub(super) fn left_ok(text: &[u8], start: usize, left: Left) -> bool {
         Left::Alnum | Left::Word => !prev.is_ascii_alphanumeric() || ends_in_escape(head),
     }
 }
+
+/// No escape is longer, in bytes.
+pub(super) const ESCAPE_MAX: usize = 16;
 
 /// Whether the last letter or digit belongs to an escape rather than to a word.
 fn ends_in_escape(head: &[u8]) -> bool {

@@ -151,3 +151,29 @@ fn what_is_learnt_from_a_file_is_what_its_format_finds() {
         assert_eq!(found, [(19, 21, "key-password")]);
     }
 }
+
+/// Inside a word nothing begins, but an escape ends the word.
+#[test]
+fn a_token_behind_an_escape_is_found_whatever_word_stands_before_it() {
+    let policy = Policy::builtin();
+    let mut found = 0;
+    for sample in policy.samples(3) {
+        let head: Vec<u8> =
+            sample.text.iter().copied().take_while(u8::is_ascii_alphanumeric).take(4).collect();
+        let covers = |between: &[u8]| {
+            let mut text = head.repeat(20);
+            text.extend_from_slice(between);
+            let at = (text.len() + sample.secret.start) as u64;
+            text.extend_from_slice(&sample.text);
+            policy.scan(&plain(), &text, None).iter().any(|s| s.start <= at && at < s.start + s.len)
+        };
+        if covers(b" ") {
+            found += 1;
+            for escape in [&b"\\n"[..], b"%3D", b"\\x41", b"\\u0041", b"\x1b[31m"] {
+                let rule = &policy.rule(sample.rule).id;
+                assert!(covers(escape), "{rule} behind {}", escape.escape_ascii());
+            }
+        }
+    }
+    assert!(found > 300, "{found}");
+}

@@ -9,6 +9,9 @@ use crate::policy::detect::checks;
 /// How many references are looked into, one inside the other.
 const NESTED_MAX: usize = 8;
 
+/// Shorter parts do not look random, in bytes.
+const RANDOM_MIN: usize = 12;
+
 /// Longer values are no placeholders.
 const PLACEHOLDER_MAX: usize = 64;
 
@@ -46,6 +49,9 @@ fn is_harmless(value: &[u8], numbers: bool) -> bool {
 
 /// How long the scheme of an `Authorization` value is, with the space behind it.
 fn scheme(value: &[u8]) -> usize {
+    if value.len() < b"bot x".len() {
+        return 0;
+    }
     let header = [&b"authorization:"[..], b"proxy-authorization:"]
         .iter()
         .find(|h| value.get(..h.len()).is_some_and(|v| v.eq_ignore_ascii_case(h)))
@@ -336,16 +342,22 @@ fn is_elsewhere(value: &[u8]) -> bool {
         b"gcpsm://",
         b"akeyless:",
     ];
-    BEGINNINGS.iter().any(|b| value.starts_with(b)) && value.len() < 4096
+    (4..4096).contains(&value.len()) && BEGINNINGS.iter().any(|b| value.starts_with(b))
 }
 
 /// Whether one of a value's parts mixes letters and digits as only chance does.
 pub(super) fn looks_random(value: &[u8]) -> bool {
+    if value.len() < RANDOM_MIN {
+        return false;
+    }
     value.split(|b| b"./:@-_~,?&= ;\\|".contains(b)).any(is_random)
 }
 
 /// Whether a part without separators is random.
 fn is_random(part: &[u8]) -> bool {
+    if part.len() < RANDOM_MIN {
+        return false;
+    }
     let digits = part.iter().filter(|b| b.is_ascii_digit()).count();
     let letters = part.iter().filter(|b| b.is_ascii_alphabetic()).count();
     let upper = part.iter().filter(|b| b.is_ascii_uppercase()).count();
@@ -353,8 +365,7 @@ fn is_random(part: &[u8]) -> bool {
     // Where digits and letters follow each other once, it is a word with a number.
     let turns =
         part.windows(2).filter(|w| matches!(w, [a, b] if a.is_ascii_digit() != b.is_ascii_digit())).count();
-    part.len() >= 12
-        && letters >= 3
+    letters >= 3
         && ((digits >= 2 && turns >= 3) || (mixed && part.len() >= 20))
         && checks::has_variety(part, 2.8)
 }
