@@ -109,6 +109,22 @@ fn is_secret_name(sink: &Sink<'_>, text: &[u8]) -> bool {
         && matches!(sink.judge(text, Level::Keys), Judged::Secret(..))
 }
 
+/// Several words with signs between them, as names have: `ftp_user`, `server.api.http2`.
+fn is_name_of_words(text: &[u8]) -> bool {
+    let dotted = text.contains(&b'.') && !value::looks_random(text);
+    let letter = |b: &u8| {
+        b.is_ascii_alphabetic() || matches!(b, b'_' | b'-') || (dotted && (b.is_ascii_digit() || *b == b'.'))
+    };
+    text.iter().all(letter) && super::names::words(text).len() > 1
+}
+
+/// What asks for a value, or stands between two: `"Password: "`, `":"`.
+fn is_prompt(text: &[u8]) -> bool {
+    let words = |text: &[u8]| text.iter().all(|b| b.is_ascii_alphabetic() || b" _-".contains(b));
+    (text.len() <= 2 && text.iter().all(u8::is_ascii_punctuation))
+        || text.trim_ascii_end().strip_suffix(b":").is_some_and(words)
+}
+
 /// A text for people, or the name of a field: not a value of its own.
 fn is_label(text: &[u8], name: &[u8]) -> bool {
     fn last(words: &Words) -> Option<&[u8]> {
@@ -121,6 +137,8 @@ fn is_label(text: &[u8], name: &[u8]) -> bool {
     let signs = text.iter().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(b));
     let digits = text.iter().filter(|b| b.is_ascii_digit()).count();
     value::is_prose(text)
+        || is_prompt(text.trim_ascii())
+        || (plain && all_in(&words, &of_name))
         || (plain && words.len() <= 5 && all_in(&of_name, &words))
         || (plain && words.len() <= 3 && last(&words) == last(&of_name))
         // `secretAccessKey: 'secret'`, and a constant that is called as what it says.
@@ -173,7 +191,7 @@ fn literal(sink: &Sink<'_>, range: Range<usize>, place: &Place) -> Option<Range<
         None if !quoted && from > 0 && rest.get(..from)?.iter().all(|b| matches!(b, b' ' | b'\t')) => {}
         None => return None,
     }
-    if matches!(found, Some(&b"(")) && speaks_for_itself(sink, rest.get(from..)?) {
+    if matches!(found, Some(&b"(" | &b",")) && speaks_for_itself(sink, rest.get(from..)?) {
         return None;
     }
     // `"Token: "` and `"Token:"` are texts: the quote behind the operator closes them.
@@ -199,9 +217,7 @@ fn literal(sink: &Sink<'_>, range: Range<usize>, place: &Place) -> Option<Range<
     let describes = matches!(found, Some(&b":")) && !quoted && behind.starts_with(b"\"\"\"");
     // One name of many: `["ftp_password", "ftp_user", …]`.
     let inside = rest.get(literal.clone())?;
-    let names = inside.iter().all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-'))
-        && behind.get(1) == Some(&b',')
-        && super::names::words(inside).len() > 1;
+    let names = behind.get(1) == Some(&b',') && is_name_of_words(inside);
     let is_listed = match found {
         Some(&b",") => {
             names
@@ -216,6 +232,7 @@ fn literal(sink: &Sink<'_>, range: Range<usize>, place: &Place) -> Option<Range<
 
 /// Whether an argument is given by its own name, which is judged when its turn comes or is harmless: `Credentials(scopes=["x"])`.
 fn speaks_for_itself(sink: &Sink<'_>, arguments: &[u8]) -> bool {
+    let arguments = arguments.get(run(arguments, 0, b" \t\r\n")..).unwrap_or_default();
     let len = arguments.iter().take(GAP_MAX).take_while(|b| is_name(**b)).count();
     let name = arguments.get(..len).unwrap_or_default();
     matches!(arguments.get(len..), Some([b'=', next, ..]) if *next != b'=')

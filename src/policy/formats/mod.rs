@@ -29,7 +29,7 @@ use sink::{Judged, Level, Sink};
 use tree::Dialect;
 
 /// Counts up whenever the same rules and bytes give other spans than before: part of the policy's digest.
-pub(super) const VERSION: u32 = 7;
+pub(super) const VERSION: u32 = 8;
 
 /// The built-in file's name and text.
 pub(super) const BUILTIN: (&str, &str) =
