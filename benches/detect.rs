@@ -19,6 +19,10 @@
 //! before all else, a word that begins no token settled to its end, and a settled literal not compared: of the inputs without a
 //! format 82 instead of 157, the slowest at 54 instead of 28.
 //!
+//! After that, on a machine as busy: source 1429, minified 1536, binaries 1533 MB/s; the slowest without a format 51, with one 41 MB/s
+//! (`[[a]]` line by line in YAML, which is read twice because it is none). More than one reader goes over a text that is not
+//! of its format; what is left is spread over them, and no call stands out.
+//!
 //! What did not: windows of four bytes in 32 groups with a table of pairs were half as fast; the fourth byte behind the other three
 //! instead of before them, since literals of three bytes then have windows that say too little (301 MB/s).
 

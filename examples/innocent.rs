@@ -6,6 +6,8 @@
 //! masked, all for the private keys of tests and documentation, and 137 hidden, which are 134 keys and `.env` and `.envrc` files; of
 //! 20,516 Python files none; of 89,876 npm files 3 are masked (a key, a JWT, a token of a build service), and an editor's undo files
 //! and its history of one package hidden. Innocent files changed: 0, 0 and 0.
+//! The rules were mended with these. Of 26,054 files of 58 other Python packages 11 innocent ones were masked at first, 4.2 in 10,000;
+//! after one round of mends with them it is 5, beside 3 for private keys and 3 for JWTs.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
