@@ -71,9 +71,9 @@ impl View {
                 let mark = self.upper.origin(path)?;
                 let stamp = self.lower().stat(path).map(|stat| Stamp::from(&stat))?;
                 built.origins.push((path.clone(), mark.unwrap_or(Origin { stamp, hash: None })));
-                self.copy_upper_dir(path, &own, true)?
+                self.copy_upper_dir(path, &own)?
             }
-            None => self.copy_upper_dir(path, &own, false)?,
+            None => self.copy_upper_dir(path, &own)?,
         };
         mark_opaque(tree.as_fd())?;
         let covered = self.build_from_upper(path, lower.is_some(), &above, &tree, built)?;
@@ -179,8 +179,7 @@ impl View {
         }
     }
 
-    /// Copies a directory of upper without what is in it. One that is not `merged` is not lower's, whatever lower has at its path.
-    fn copy_upper_dir(&self, path: &RelPath, stat: &Stat, merged: bool) -> Result<Staged> {
+    fn copy_upper_dir(&self, path: &RelPath, stat: &Stat) -> Result<Staged> {
         let from = sys::open_path(self.upper.as_fd(), path)?;
         let staged = self.upper.stage_dir()?;
         for name in sys::list_xattrs(from.as_fd())? {
@@ -195,8 +194,7 @@ impl View {
             sys::set_owner(staged.as_fd(), Some(stat.uid), Some(stat.gid))?;
         }
         sys::set_mode(staged.as_fd(), stat.mode)?;
-        if merged
-            && let Ok(lower) = self.lower().stat(path)
+        if let Ok(lower) = self.lower().stat(path)
             && lower.is_dir()
             && self.upper.origin(path)?.is_none()
         {
