@@ -4,7 +4,7 @@
 //! that the mount ends.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -61,59 +61,76 @@ pub(super) fn prewarm(root: &Path) -> io::Result<()> {
     while left > 0
         && let Some(dir) = todo.pop_front()
     {
-        let listing = match fs::read_dir(&dir) {
-            Err(error) if is_gone(&error) => return Err(error),
-            Err(_) => continue,
-            Ok(listing) => listing,
-        };
+        let Some(listing) = alive(fs::read_dir(&dir))? else { continue };
         for entry in listing.flatten().take(left) {
             left -= 1;
-            let meta = match entry.metadata() {
-                Err(error) if is_gone(&error) => return Err(error),
-                Err(_) => continue,
-                Ok(meta) => meta,
-            };
+            let Some(meta) = alive(entry.metadata())? else { continue };
             // Another mount, which is nobody's to look at.
             if meta.dev() != device {
                 continue;
             }
             if meta.is_dir() {
                 todo.push_back(entry.path());
-            } else if meta.is_file() && (1..=SMALL).contains(&meta.len()) && !is_object(&entry.path()) {
+            } else if is_read_soon(&entry.path(), &meta) {
                 files.push(entry.path());
             }
         }
+        // The listing was a reading of the directory (see `read`); and git asks in each for this name, which most do not have.
+        alive(fs::symlink_metadata(&dir))?;
+        alive(fs::symlink_metadata(dir.join(".gitignore")))?;
     }
     read(&files)
 }
 
+/// Reads files, and then looks at them again: reading makes the kernel doubt the time of the last access, and with it all that stat(2)
+/// asks for (fs/fuse/file.c, `fuse_invalidate_atime`). Reading ahead, it does so some time after the reading.
 fn read(files: &[PathBuf]) -> io::Result<()> {
     let mut buffer = vec![0; usize::try_from(SMALL).unwrap_or(usize::MAX)];
     let mut left = CONTENT;
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let mut done = 0;
     for path in files {
-        let got =
-            File::options().read(true).custom_flags(flags).open(path).and_then(|mut f| f.read(&mut buffer));
-        match got {
-            Ok(got) => left = left.saturating_sub(got as u64),
-            Err(error) if is_gone(&error) => return Err(error),
-            Err(_) => {}
-        }
+        left = left.saturating_sub(alive(read_file(path, &mut buffer))?.unwrap_or_default());
+        done += 1;
         if left == 0 {
             break;
         }
     }
-    Ok(())
+    files.iter().take(done).try_for_each(|path| alive(fs::symlink_metadata(path)).map(drop))
 }
 
-/// What git keeps is compressed, and read by few.
-fn is_object(path: &Path) -> bool {
-    path.components().any(|part| part.as_os_str() == ".git")
+/// Reads a file to its end, and returns how long it is.
+fn read_file(path: &Path, buffer: &mut [u8]) -> io::Result<u64> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let mut file = File::options().read(true).custom_flags(flags).open(path)?;
+    let mut all = 0;
+    loop {
+        match file.read(buffer)? {
+            0 => return Ok(all),
+            got => all += got as u64,
+        }
+    }
 }
 
+/// A small file outside of what git keeps, which is compressed and read by few; but git's index is what it reads first.
+fn is_read_soon(path: &Path, meta: &Metadata) -> bool {
+    let in_git = path.components().any(|part| part.as_os_str() == ".git");
+    match in_git {
+        false => meta.is_file() && (1..=SMALL).contains(&meta.len()),
+        true => meta.is_file() && path.ends_with(".git/index"),
+    }
+}
+
+/// What was found, unless it cannot be looked at.
+///
+/// # Errors
 /// The daemon does not answer any more.
-fn is_gone(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::NOTCONN | Errno::CONNABORTED))
+fn alive<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOTCONN | Errno::CONNABORTED)) => {
+            Err(error)
+        }
+        other => Ok(other.ok()),
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@ use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::PidfdFlags;
+
 use super::{Order, late, signals};
 use crate::fuse::{self, MountOptions, Server};
 use crate::judge::Judge;
@@ -20,7 +23,7 @@ use crate::session::unmount::{ELSEWHERE, UnmountError, unmount_path};
 use crate::session::{
     Failure, Layers, MountError, MountKind, MountRecord, Session, SessionError, SessionLock,
 };
-use crate::sys::SignalQueue;
+use crate::sys::{Errno, SignalQueue};
 use crate::view::{View, ViewConfig};
 
 /// The layers of a session, held and put together, with nothing mounted yet.
@@ -190,7 +193,7 @@ impl Serving {
         keep_verdicts(&live.judge).map_err(SessionError::io("start a thread in", &dir))?;
         tracing::info!(mountpoint = %Escaped::path(&live.mountpoint), "mounted");
         if prewarm {
-            live.begin_prewarm();
+            begin_prewarm(&live);
         }
         let result = server.run();
         live.end_prewarm();
@@ -235,13 +238,6 @@ impl Live {
         }
     }
 
-    fn begin_prewarm(&self) {
-        match prewarm::start(&self.mountpoint) {
-            Ok(child) => *self.prewarm.lock().unwrap_or_else(PoisonError::into_inner) = Some(child),
-            Err(error) => tracing::warn!(%error, "merged is not looked through ahead"),
-        }
-    }
-
     /// Nothing of this program is to keep the mount busy.
     fn end_prewarm(&self) {
         let child = self.prewarm.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -282,6 +278,27 @@ impl Live {
         if let Err(error) = self.session.clear_mount_record() {
             tracing::warn!(%error, "the mount record stays");
         }
+    }
+}
+
+/// Has merged looked through by a process, and that one's end noticed.
+fn begin_prewarm(live: &Arc<Live>) {
+    let child = match prewarm::start(&live.mountpoint) {
+        Ok(child) => child,
+        Err(error) => return tracing::warn!(%error, "merged is not looked through ahead"),
+    };
+    // Open before anybody may wait for it, so that the number is still its own.
+    let ends = rustix::process::Pid::from_raw(child.id().cast_signed())
+        .ok_or(Errno::SRCH)
+        .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()));
+    live.prewarm.lock().unwrap_or_else(PoisonError::into_inner).replace(child);
+    let live = Arc::clone(live);
+    let reap = move || match ends.and_then(|ends| poll(&mut [PollFd::new(&ends, PollFlags::IN)], None)) {
+        Ok(_) => live.end_prewarm(),
+        Err(errno) => tracing::debug!(%errno, "what looked through merged stays until the mount ends"),
+    };
+    if let Err(error) = std::thread::Builder::new().name("prewarm".to_owned()).spawn(reap) {
+        tracing::debug!(%error, "nobody waits for what looks through merged");
     }
 }
 
