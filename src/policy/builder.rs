@@ -1,10 +1,12 @@
 //! Puts a [`Policy`] together from the built-in rules, the user's, the workspace's and the command line.
 
+use std::sync::Arc;
+
 use super::options::{self, Choice, Options};
 use super::paths::{self, PathRules};
 use super::rules::{Registry, RuleError, RuleText};
-use super::ruleset::{RuleSet, builtin_texts};
-use super::{Origin, Policy, RuleInfo, detect, formats};
+use super::ruleset::{PathRule, RuleSet, builtin_texts};
+use super::{Origin, Policy, RuleId, RuleInfo, detect, formats};
 
 /// Collects rules; [`PolicyBuilder::build`] compiles them.
 #[derive(Debug, Clone, Default)]
@@ -75,26 +77,44 @@ impl PolicyBuilder {
     /// # Errors
     /// [`RuleError`] for the first rule that does not compile.
     pub fn build(&self) -> Result<Policy, RuleError> {
+        // Most of the time that a mount takes to begin goes here, so one half does not wait for the other.
+        std::thread::scope(|scope| {
+            let loaded = scope.spawn(|| detect::load(&self.texts));
+            let mut set = self.rule_set()?;
+            let mut registry = Registry::new(set.disabled());
+            let (rules, home) = path_rules(&mut set, &mut registry);
+            let options = self.register_options(&mut registry);
+            let paths = scope.spawn(move || PathRules::new(&rules));
+            let content = detect::Detector::build(joined(loaded)?, &self.texts, self.strict, &mut registry)?;
+            let paths = joined(paths);
+            let options = Options::new(&options, &paths)?;
+            if let Some(id) = registry.unknown().next() {
+                return Err(set.unknown_id(id));
+            }
+            Ok(Policy {
+                rules: registry.into_rules(),
+                paths: Some(paths),
+                options,
+                content,
+                home,
+                ignore_files: set.ignore_files,
+                digest: self.digest(),
+            })
+        })
+    }
+
+    fn rule_set(&self) -> Result<RuleSet, RuleError> {
         let mut set = RuleSet::builtin()?;
         // The user's word on built-in rules first, so that the order in which files were found does not matter.
         for origin in [Origin::User, Origin::Workspace] {
             self.texts.iter().filter(|t| t.origin == origin).try_for_each(|text| set.add(text))?;
         }
-        let mut registry = Registry::new(set.disabled());
-        let mut home = Vec::new();
-        let mut rules = Vec::new();
-        for rule in std::mem::take(&mut set.paths) {
-            if rule.info.origin != Origin::Workspace && registry.disabled(&rule.info.id) {
-                continue;
-            }
-            let id = registry.add(rule.info.clone());
-            if rule.home {
-                home.extend(rule.patterns.iter().map(|(pattern, _)| (pattern.clone(), id)));
-            }
-            rules.push((id, rule));
-        }
-        let mut options = Vec::new();
-        for (position, (choice, pattern)) in (1..).zip(&self.options) {
+        Ok(set)
+    }
+
+    /// Gives the command line's patterns ids.
+    fn register_options(&self, registry: &mut Registry) -> Vec<(Choice, String, RuleId)> {
+        let register = |(position, (choice, pattern)): (u32, &(Choice, String))| {
             let id = registry.add(RuleInfo {
                 id: pattern.as_str().into(),
                 source: choice.option().into(),
@@ -102,27 +122,9 @@ impl PolicyBuilder {
                 why: "named on the command line".into(),
                 origin: Origin::CommandLine,
             });
-            options.push((*choice, pattern.clone(), id));
-        }
-        // Most of the time that a mount takes to begin goes here, so one half does not wait for the other.
-        let (paths, content) = std::thread::scope(|scope| {
-            let paths = scope.spawn(|| PathRules::new(&rules));
-            let content = detect::Detector::build(&self.texts, self.strict, &mut registry);
-            (paths.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), content)
-        });
-        let (options, content) = (Options::new(&options, &paths)?, content?);
-        if let Some(id) = registry.unknown().next() {
-            return Err(set.unknown_id(id));
-        }
-        Ok(Policy {
-            rules: registry.into_rules(),
-            paths: Some(paths),
-            options,
-            content,
-            home,
-            ignore_files: set.ignore_files,
-            digest: self.digest(),
-        })
+            (*choice, pattern.clone(), id)
+        };
+        (1..).zip(&self.options).map(register).collect()
     }
 
     fn add(&mut self, text: &str, source: &str, origin: Origin) -> Result<&mut Self, RuleError> {
@@ -164,4 +166,27 @@ impl PolicyBuilder {
         part(&[u8::from(self.strict)]);
         *hasher.finalize().as_bytes()
     }
+}
+
+/// The path rules that are not switched off, with their ids, and the patterns of those for home directories.
+fn path_rules(
+    set: &mut RuleSet,
+    registry: &mut Registry,
+) -> (Vec<(RuleId, PathRule)>, Vec<(Arc<str>, RuleId)>) {
+    let (mut rules, mut home) = (Vec::new(), Vec::new());
+    for rule in std::mem::take(&mut set.paths) {
+        if rule.info.origin != Origin::Workspace && registry.disabled(&rule.info.id) {
+            continue;
+        }
+        let id = registry.add(rule.info.clone());
+        if rule.home {
+            home.extend(rule.patterns.iter().map(|(pattern, _)| (pattern.clone(), id)));
+        }
+        rules.push((id, rule));
+    }
+    (rules, home)
+}
+
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

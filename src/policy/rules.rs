@@ -121,8 +121,7 @@ impl RuleText {
     /// The line of a byte range, from 1.
     pub(super) fn line_at(&self, span: Range<usize>) -> u32 {
         let before = self.text.as_bytes().get(..span.start).unwrap_or_default();
-        u32::try_from(before.iter().filter(|b| **b == b'\n').count())
-            .map_or(u32::MAX, |n| n.saturating_add(1))
+        u32::try_from(memchr::memchr_iter(b'\n', before).count()).map_or(u32::MAX, |n| n.saturating_add(1))
     }
 
     /// An error in this file.

@@ -78,18 +78,27 @@ struct Engine {
     strict: bool,
 }
 
+/// Content rules that were read and are not put together yet.
+#[derive(Debug)]
+pub(super) struct Loaded(Vec<Rule>);
+
+/// Reads the built-in content rules and those in `texts` (the user's and the workspace's files, in this order; they hold `[[path]]`
+/// tables as well, which are not this module's).
+pub(super) fn load(texts: &[RuleText]) -> Result<Loaded, RuleError> {
+    tokens::load(texts).map(Loaded)
+}
+
 impl Detector {
-    /// Compiles the built-in content rules and those in `texts` (the user's and the workspace's files, in this order; they hold
-    /// `[[path]]` tables as well, which are not this module's), without the ids for which `registry.disabled(id)` holds; each
-    /// rule gets its id by [`Registry::add`]. `strict` turns the entropy rules on.
+    /// Compiles the content rules `loaded` from the built-in file and from `texts` (see [`load`]), without the ids for which
+    /// `registry.disabled(id)` holds; each rule gets its id by [`Registry::add`]. `strict` turns the entropy rules on.
     pub(super) fn build(
+        loaded: Loaded,
         texts: &[RuleText],
         strict: bool,
         registry: &mut Registry,
     ) -> Result<Self, RuleError> {
-        let builtin =
-            RuleText { text: TOKENS.into(), file: "built-in tokens.toml".into(), origin: Origin::BuiltIn };
-        let rules = tokens::load(&builtin, texts)?
+        let rules = loaded
+            .0
             .into_iter()
             .filter(|rule| !registry.disabled(&rule.info.id))
             .filter(|rule| strict || rule.scope != Scope::Strict)

@@ -129,13 +129,15 @@ pub(super) struct Rule {
 }
 
 /// All rules of the built-in file and of `texts`, in the order of their ids' first appearance.
-pub(super) fn load(builtin: &RuleText, texts: &[RuleText]) -> Result<Vec<Rule>, RuleError> {
+pub(super) fn load(texts: &[RuleText]) -> Result<Vec<Rule>, RuleError> {
+    let builtin =
+        RuleText { text: super::TOKENS.into(), file: "built-in tokens.toml".into(), origin: Origin::BuiltIn };
     let mut tables: Vec<(Table, Arc<str>, u32, Origin)> = Vec::new();
     let mut by_id: BTreeMap<String, usize> = BTreeMap::new();
-    for text in std::iter::once(builtin).chain(texts) {
+    for text in std::iter::once(&builtin).chain(texts) {
         let file: File = toml::from_str(&text.text).map_err(|e| syntax(text, &e))?;
         for table in file.content {
-            let line = line_of(&text.text, table.span().start);
+            let line = text.line_at(table.span());
             let table = table.into_inner();
             let error = |problem: &str, hint: &str| refuse(text, line, &table.id, problem, hint);
             match by_id.get(&table.id).copied() {
@@ -291,7 +293,7 @@ fn syntax(text: &RuleText, error: &toml::de::Error) -> RuleError {
     let at = error.span().map_or(0, |span| span.start);
     refuse(
         text,
-        line_of(&text.text, at),
+        text.line_at(at..at),
         "",
         error.message(),
         "Correct the file; see the built-in tokens.toml for the fields.",
@@ -306,9 +308,4 @@ fn refuse(text: &RuleText, line: u32, id: &str, problem: &str, hint: &str) -> Ru
         problem: problem.into(),
         hint: hint.into(),
     }
-}
-
-fn line_of(text: &str, at: usize) -> u32 {
-    let lines = text.bytes().take(at).filter(|b| *b == b'\n').count();
-    u32::try_from(lines + 1).unwrap_or(u32::MAX)
 }
