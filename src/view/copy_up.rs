@@ -6,6 +6,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustix::fs::{OFlags, XattrFlags};
 
 use super::node::{Backing, Made, Node};
@@ -18,6 +19,10 @@ use crate::sys::{self, Errno, FileType, Result, Stat};
 
 /// Masked content is copied in pieces of this many bytes.
 const PIECE: usize = 1 << 20;
+
+/// A file is copied by one thread more for so many bytes of it, and by so many at most.
+const SHARED: u64 = 4 << 20;
+const COPIERS: usize = 4;
 
 /// Content up to this size is hashed and kept as the base of a merge.
 const BASE_MAX: u64 = 1 << 20;
@@ -32,6 +37,30 @@ pub(super) type Xattrs = [(Vec<u8>, Vec<u8>)];
 pub(super) struct Copied {
     pub(super) staged: Staged,
     pub(super) origin: Origin,
+}
+
+/// The pieces of a file that are still to be copied. Holes stay holes, and nothing in one is looked at: there may be terabytes of it.
+struct Pieces<'a> {
+    file: &'a File,
+    next: u64,
+    /// Where the data ends that `next` is in.
+    end: u64,
+    len: u64,
+}
+
+impl Pieces<'_> {
+    /// The next one: where it begins, and its length.
+    fn take(&mut self) -> std::result::Result<Option<(u64, usize)>, Undecided> {
+        if self.next >= self.end {
+            let data = sys::next_data(self.file, self.next, self.len).map_err(Undecided::Unreadable)?;
+            let Some((start, end)) = data else { return Ok(None) };
+            (self.next, self.end) = (start, end);
+        }
+        let at = self.next;
+        let want = usize::try_from((self.end - at).min(PIECE as u64)).map_err(|_| Undecided::TooLarge)?;
+        self.next += want as u64;
+        Ok(Some((at, want)))
+    }
 }
 
 impl View {
@@ -200,6 +229,7 @@ impl View {
         Ok(Some(hash))
     }
 
+    /// Copies content that has to be searched. Searching takes most of the time, so the pieces of a large file are shared out.
     fn copy_masked(
         &self,
         content: &Content,
@@ -208,20 +238,29 @@ impl View {
         len: u64,
     ) -> std::result::Result<(), Undecided> {
         rustix::fs::ftruncate(to, len).map_err(Undecided::Unreadable)?;
-        let mut from = 0;
-        // Holes stay holes, and nothing in one is looked at: there may be terabytes of it.
-        while let Some((mut at, end)) = sys::next_data(file, from, len).map_err(Undecided::Unreadable)? {
-            from = end;
-            while at < end {
-                let want = usize::try_from((end - at).min(PIECE as u64)).map_err(|_| Undecided::TooLarge)?;
+        let pieces = Mutex::new(Pieces { file, next: 0, end: 0, len });
+        let copy = || -> std::result::Result<(), Undecided> {
+            while let Some((at, want)) = pieces.lock().take()? {
                 let piece = content.read(&self.judge, file, at, want)?;
-                if piece.is_empty() {
+                if piece.len() != want {
                     return Err(Undecided::Changing);
                 }
                 write_all_at(to, &piece, at).map_err(Undecided::Unreadable)?;
-                at += piece.len() as u64;
             }
-        }
+            Ok(())
+        };
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let others =
+            cores.min(COPIERS).min(usize::try_from(len / SHARED).unwrap_or(usize::MAX)).saturating_sub(1);
+        std::thread::scope(|scope| {
+            // Where no thread can be had, this one does it all.
+            let spawn =
+                || std::thread::Builder::new().name("copy-up".to_owned()).spawn_scoped(scope, copy).ok();
+            let others: Vec<_> = std::iter::repeat_with(spawn).take(others).flatten().collect();
+            let own = copy();
+            let ended = others.into_iter().map(|t| t.join().unwrap_or(Err(Undecided::Changing)));
+            ended.fold(own, std::result::Result::and)
+        })?;
         content.expect_unchanged(file)
     }
 
