@@ -14,8 +14,11 @@ use crate::layer::Stamp;
 use crate::policy::{Masks, PathAction, PathVerdict, WHOLE_MAX, WINDOW_OVERLAP};
 use crate::sys::{self, Stat, Time};
 
-/// Larger files are judged in blocks of this many bytes.
-const BLOCK: u64 = 4 << 20;
+mod blocks;
+
+pub use blocks::BLOCK;
+
+use blocks::Blocks;
 
 /// How many judged files are remembered before the memory is begun anew.
 const REMEMBERED: usize = 200_000;
@@ -38,7 +41,7 @@ enum Known {
     /// All masks of the file.
     Whole(Arc<Masks>),
     /// Masks are found block by block.
-    Blocks(Arc<Mutex<HashMap<u64, Arc<Masks>>>>),
+    Blocks(Arc<Blocks>),
 }
 
 /// A file's whole content.
@@ -313,54 +316,6 @@ impl Content {
         all.sort_by_key(|m| m.start);
         all.dedup_by(|b, a| b.start == a.start);
         Ok(Arc::new(Masks(all)))
-    }
-
-    fn mask_blocks(
-        &self,
-        judge: &Judge,
-        file: &File,
-        blocks: &Mutex<HashMap<u64, Arc<Masks>>>,
-        offset: u64,
-        buf: &mut [u8],
-    ) -> Result<(), Undecided> {
-        let end = offset + buf.len() as u64;
-        let mut block = offset / BLOCK;
-        while block * BLOCK < end {
-            let known = lock(blocks).get(&block).cloned();
-            let masks = match known {
-                Some(masks) => masks,
-                None => {
-                    let masks = Arc::new(self.judge_block(judge, file, block)?);
-                    lock(blocks).insert(block, Arc::clone(&masks));
-                    masks
-                }
-            };
-            masks.overlay(offset, buf);
-            block += 1;
-        }
-        Ok(())
-    }
-
-    /// Masks of all secrets that begin in, end in or cover a block. The window reaches beyond it on both sides.
-    fn judge_block(&self, judge: &Judge, file: &File, block: u64) -> Result<Masks, Undecided> {
-        let start = (block * BLOCK).saturating_sub(WINDOW_OVERLAP);
-        let end = ((block + 1) * BLOCK + WINDOW_OVERLAP).min(self.stamp.size);
-        let begun = Begun::now();
-        // Blocks are searched in the same way whatever the path says.
-        let piece = Piece { stamp: &self.stamp, part: Part::Block(block), action: PathAction::Plain };
-        if judge.is_clear(piece) {
-            return Ok(Masks::default());
-        }
-        let mut window =
-            vec![0; usize::try_from(end.saturating_sub(start)).map_err(|_| Undecided::TooLarge)?];
-        let got = read_full(file, &mut window, start)?;
-        window.truncate(got);
-        let masks = judge.masks_of_window(&window, start);
-        expect_same(file, &self.stamp)?;
-        if masks.is_empty() {
-            judge.remember_clear(piece, begun);
-        }
-        Ok(masks)
     }
 }
 

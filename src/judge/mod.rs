@@ -21,7 +21,7 @@ mod links;
 mod shown;
 mod survey;
 
-pub use content::{Content, Whole};
+pub use content::{BLOCK, Content, Whole};
 pub use survey::{Depth, Finding, Found, Survey};
 
 /// What the names of apply's staging directories begin with, at the workspace's root. They hold original bytes while an apply

@@ -11,17 +11,14 @@ use rustix::fs::{OFlags, XattrFlags};
 
 use super::node::{Backing, Made, Node};
 use super::{Exclusive, Notice, View};
-use crate::judge::{Content, EntryVerdict, Undecided};
+use crate::judge::{BLOCK, Content, EntryVerdict, Undecided};
 use crate::layer::{Origin, Staged, Stamp, UpperEntry, carried_xattrs, mark_origin};
 use crate::path::RelPath;
 use crate::policy::PathVerdict;
 use crate::sys::{self, Errno, FileType, Result, Stat};
 
-/// Masked content is copied in pieces of this many bytes.
-const PIECE: usize = 1 << 20;
-
 /// A file is copied by one thread more for so many bytes of it, and by so many at most.
-const SHARED: u64 = 4 << 20;
+const SHARED: u64 = BLOCK;
 const COPIERS: usize = 4;
 
 /// Content up to this size is hashed and kept as the base of a merge.
@@ -57,7 +54,9 @@ impl Pieces<'_> {
             (self.next, self.end) = (start, end);
         }
         let at = self.next;
-        let want = usize::try_from((self.end - at).min(PIECE as u64)).map_err(|_| Undecided::TooLarge)?;
+        // Up to the end of a block, so that no two threads wait for the same one.
+        let want = (self.end - at).min(BLOCK - at % BLOCK);
+        let want = usize::try_from(want).map_err(|_| Undecided::TooLarge)?;
         self.next += want as u64;
         Ok(Some((at, want)))
     }

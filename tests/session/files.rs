@@ -122,29 +122,57 @@ fn requests(world: &World) -> usize {
     log.lines().filter(|l| l.contains("fuser") && l.contains(" thread=")).count()
 }
 
+/// A repository of 200 files with all of them committed.
+fn commit_files(world: &World) {
+    let make = "git init -q && for d in 1 2 3 4 5 6 7 8; do mkdir d$d; for n in $(seq 25); do echo needle $n > d$d/$n; done; done && \
+        git add -A && git -c user.name=a -c user.email=a@b commit -qm one";
+    sh(world, make);
+    // git writes its index again as long as that is of the same second as the files.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+}
+
+fn sh(world: &World, script: &str) {
+    let output = world.command("sh".as_ref()).args(["-c", script]).output().unwrap();
+    assert!(output.status.success(), "{script}: {}", text(&output));
+}
+
+/// The first `git status` sends next to nothing where the mount has looked through itself, and what looked is gone then.
+pub fn what_was_looked_through_ahead_costs_no_request(uid: u32) {
+    let world = World::new(uid);
+    commit_files(&world);
+    let output =
+        world.scrubfs("mount").args([".", "--prewarm"]).env("SCRUBFS_LOG", "debug").output().unwrap();
+    let at = String::from_utf8(output.stdout).unwrap();
+    let record = fs::read_to_string(world.state().join("sessions/repo/mount.toml")).unwrap();
+    let pid: u32 = record.lines().find_map(|l| l.strip_prefix("pid = ")).unwrap().parse().unwrap();
+    // Read by each of its threads, any of which may have started it.
+    let children = || -> String {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default()).collect()
+    };
+    until("the look-ahead ends", || requests(&world) > 300 && children().trim().is_empty());
+    let before = requests(&world);
+    sh(&world, &format!("cd {} && git status >/dev/null", at.trim()));
+    let sent = requests(&world) - before;
+    println!("{sent} requests of {before} so far");
+    assert!(sent <= 40, "git status sent {sent} requests");
+}
+
 /// The second time that git, grep or find looks through a tree it sends next to nothing.
 pub fn an_untouched_tree_costs_no_request(uid: u32) {
     let world = World::new(uid);
-    let make = "git init -q && for d in 1 2 3 4 5 6 7 8; do mkdir d$d; for n in $(seq 25); do echo needle $n > d$d/$n; done; done && \
-        git add -A && git -c user.name=a -c user.email=a@b commit -qm one";
-    let sh = |script: &str| {
-        let output = world.command("sh".as_ref()).args(["-c", script]).output().unwrap();
-        assert!(output.status.success(), "{script}: {}", text(&output));
-    };
-    sh(make);
-    // git writes its index again as long as that is of the same second as the files.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    commit_files(&world);
     let output = world.scrubfs("mount").arg(".").env("SCRUBFS_LOG", "debug").output().unwrap();
     let at = String::from_utf8(output.stdout).unwrap();
     let commands =
         ["git status", "git grep needle", "find . -printf %s", "rg -uu needle", "cat d1/* d2/*", "ls -lR"];
     for command in commands {
         let script = format!("cd {} && {command} >/dev/null", at.trim());
-        sh(&script);
+        sh(&world, &script);
         // What the first run changed (git's index) is taken up by the second.
-        sh(&script);
+        sh(&world, &script);
         let before = requests(&world);
-        sh(&script);
+        sh(&world, &script);
         let sent = requests(&world) - before;
         println!("{command}: {sent} requests of {before} so far");
         assert!(before > 300 && sent <= 12, "{command} sent {sent} requests again");

@@ -48,6 +48,7 @@ const TESTS: &[Test] = &[
     ("the_host_goes_on", live::the_host_goes_on),
     ("no_watches_left", live::no_watches_left),
     ("an_untouched_tree_costs_no_request", files::an_untouched_tree_costs_no_request),
+    ("what_was_looked_through_ahead_costs_no_request", files::what_was_looked_through_ahead_costs_no_request),
     ("what_the_kernel_forgets_is_forgotten", files::what_the_kernel_forgets_is_forgotten),
     ("looked_through_ahead", files::looked_through_ahead),
     ("merged_answers_as_a_plain_directory", files::questions),
