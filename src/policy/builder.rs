@@ -168,11 +168,14 @@ impl PolicyBuilder {
     }
 }
 
+/// Path rules with their ids.
+type PathRulesById = Vec<(RuleId, PathRule)>;
+
+/// Patterns, each with the rule that it is of.
+type PatternsOf = Vec<(Arc<str>, RuleId)>;
+
 /// The path rules that are not switched off, with their ids, and the patterns of those for home directories.
-fn path_rules(
-    set: &mut RuleSet,
-    registry: &mut Registry,
-) -> (Vec<(RuleId, PathRule)>, Vec<(Arc<str>, RuleId)>) {
+fn path_rules(set: &mut RuleSet, registry: &mut Registry) -> (PathRulesById, PatternsOf) {
     let (mut rules, mut home) = (Vec::new(), Vec::new());
     for rule in std::mem::take(&mut set.paths) {
         if rule.info.origin != Origin::Workspace && registry.disabled(&rule.info.id) {
@@ -187,6 +190,7 @@ fn path_rules(
     (rules, home)
 }
 
+/// What a thread made; where it panicked, so does this one.
 fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -75,7 +75,7 @@ fn every_shape_and_every_example_is_found_in_every_context() {
 
 #[test]
 fn made_up_values_hold_their_providers_check_sum() {
-    let detector = Detector::build(&[], true, &mut Registry::default()).unwrap();
+    let detector = Detector::build(load(&[]).unwrap(), &[], true, &mut Registry::default()).unwrap();
     let engine = detector.engine.as_ref().unwrap();
     let mut held = 0;
     for sample in detector.samples(3) {
@@ -97,7 +97,7 @@ fn there_are_as_many_shapes_as_promised() {
 
 #[test]
 fn counter_examples_are_not_found() {
-    let detector = Detector::build(&[], true, &mut Registry::default()).unwrap();
+    let detector = Detector::build(load(&[]).unwrap(), &[], true, &mut Registry::default()).unwrap();
     let engine = detector.engine.as_ref().unwrap();
     for (id, rule) in &engine.rules {
         for text in &rule.negatives {
