@@ -65,6 +65,20 @@ struct Item {
     found: Found,
 }
 
+/// The entries of a directory, sorted by position.
+struct Listing {
+    /// Whether nothing came or went since it was made.
+    current: bool,
+    items: Arc<Vec<Item>>,
+}
+
+impl Listing {
+    /// The entries behind a position.
+    fn after(&self, from: DirPosition) -> &[Item] {
+        self.items.get(self.items.partition_point(|item| item.position <= from)..).unwrap_or_default()
+    }
+}
+
 impl Listings {
     fn position(&self, name: &[u8]) -> DirPosition {
         let hash = blake3::keyed_hash(&self.key, name);
@@ -95,11 +109,14 @@ impl View {
         if !self.take_dots(&node, from, |entry| take(entry))? || node.is_unlinked() {
             return Ok(());
         }
-        for item in self.listing(&node, from)?.iter().filter(|i| i.position > from) {
-            let stat = item.found.stat()?;
-            let ino = match self.known_node(&item.found)? {
+        let listing = self.listing(&node, from)?;
+        for item in listing.after(from) {
+            let found = if listing.current { Some(item.found) } else { self.resolve(&node, &item.name)? };
+            let Some(found) = found else { continue };
+            let stat = found.stat()?;
+            let ino = match self.known_node(&found)? {
                 Some(known) => known.id,
-                None => self.number(&node, &item.name, &item.found)?,
+                None => self.number(&node, &item.name, &found)?,
             };
             let name = item.name.as_bytes();
             if !take(&DirEntry { position: item.position, name, ino, kind: stat.file_type() }) {
@@ -125,7 +142,7 @@ impl View {
             return Ok(());
         }
         let fresh = from <= DOT_DOT;
-        for item in self.listing(&node, from)?.iter().filter(|i| i.position > from) {
+        for item in self.listing(&node, from)?.after(from) {
             // A copy made for an earlier piece may be older than what the kernel knows by now.
             let found = if fresh { Some(item.found) } else { self.resolve(&node, &item.name)? };
             let Some(found) = found else { continue };
@@ -154,17 +171,18 @@ impl View {
     }
 
     /// The entries of a directory. A reader always comes back once more, to hear that there is nothing left, so the copy made for
-    /// its first piece is kept until then.
-    fn listing(&self, node: &Arc<Node>, from: DirPosition) -> Result<Arc<Vec<Item>>> {
+    /// its first piece is kept until then, also where entries come and go meanwhile: what came since may be left out (readdir(3)), and
+    /// a listing made anew for each piece of a large directory would take forever.
+    fn listing(&self, node: &Arc<Node>, from: DirPosition) -> Result<Listing> {
         let version = node.version();
         if from > DOT_DOT {
             let mut kept = self.listings.kept.lock();
-            if let Some((_, items)) = kept.get(&node.id).filter(|(at, _)| *at == version) {
-                let items = Arc::clone(items);
+            if let Some((at, items)) = kept.get(&node.id) {
+                let listing = Listing { current: *at == version, items: Arc::clone(items) };
                 if items.last().is_none_or(|last| last.position <= from) {
                     kept.remove(&node.id);
                 }
-                return Ok(items);
+                return Ok(listing);
             }
         }
         let items = Arc::new(self.merge(node)?);
@@ -173,7 +191,7 @@ impl View {
             kept.clear();
         }
         kept.insert(node.id, (version, Arc::clone(&items)));
-        Ok(items)
+        Ok(Listing { current: true, items })
     }
 
     /// All names that either layer has in a directory, hidden ones too: whoever must not miss one asks.
