@@ -11,7 +11,7 @@ use super::node::{Backing, Made, Node};
 use super::{Exclusive, View, copy_up::io_errno};
 use crate::judge::EntryVerdict;
 use crate::layer::{
-    MARK_PREFIX, Origin, Staged, Stamp, UpperEntry, is_carried_xattr, mark_opaque, mark_origin,
+    ELSE, MARK_PREFIX, Origin, Staged, Stamp, UpperEntry, is_carried_xattr, mark_opaque, mark_origin,
 };
 use crate::path::{Name, RelPath};
 use crate::policy::PathVerdict;
@@ -71,9 +71,9 @@ impl View {
                 let mark = self.upper.origin(path)?;
                 let stamp = self.lower().stat(path).map(|stat| Stamp::from(&stat))?;
                 built.origins.push((path.clone(), mark.unwrap_or(Origin { stamp, hash: None })));
-                self.copy_upper_dir(path, &own)?
+                self.copy_upper_dir(path, &own, true)?
             }
-            None => self.copy_upper_dir(path, &own)?,
+            None => self.copy_upper_dir(path, &own, false)?,
         };
         mark_opaque(tree.as_fd())?;
         let covered = self.build_from_upper(path, lower.is_some(), &above, &tree, built)?;
@@ -179,7 +179,9 @@ impl View {
         }
     }
 
-    fn copy_upper_dir(&self, path: &RelPath, stat: &Stat) -> Result<Staged> {
+    /// Copies a directory of upper without what is in it. The mark tells an apply which directory of lower it is to take the place of,
+    /// and one that is not `merged` is not that directory.
+    fn copy_upper_dir(&self, path: &RelPath, stat: &Stat, merged: bool) -> Result<Staged> {
         let from = sys::open_path(self.upper.as_fd(), path)?;
         let staged = self.upper.stage_dir()?;
         for name in sys::list_xattrs(from.as_fd())? {
@@ -199,6 +201,9 @@ impl View {
             && self.upper.origin(path)?.is_none()
         {
             mark_origin(staged.as_fd(), &Origin { stamp: Stamp::from(&lower), hash: None })?;
+            if !merged {
+                sys::set_xattr(staged.as_fd(), ELSE, b"y", rustix::fs::XattrFlags::empty())?;
+            }
         }
         Ok(staged)
     }

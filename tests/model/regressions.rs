@@ -63,3 +63,18 @@ fn a_file_that_loses_the_name_it_was_opened_by_keeps_the_other() {
         check(&ops);
     }
 }
+
+/// A new directory in the place of one that had moved away was taken for that one when the directory above it moved: two directories had one
+/// number after a remount.
+#[test]
+fn a_directory_made_where_another_was_is_not_that_one() {
+    for flags in [Replace, Exchange] {
+        let to = if flags == Exchange { "b" } else { "m" };
+        check(&[
+            Op::Rename("d/e", "hx", Replace),
+            Op::Mkdir("d/e", 0o755),
+            Op::Rename("d", to, flags),
+            Op::Remount,
+        ]);
+    }
+}
