@@ -27,8 +27,8 @@ pub use ns::{
 };
 pub use pass::{receive_fd, receive_message, send_fd, send_message};
 pub use process::{
-    close_inherited, close_inherited_directories, is_in_group, protect_memory, protect_memory_of_process,
-    raise_file_limit,
+    close_inherited, close_inherited_directories, give_memory_back, is_in_group, protect_memory,
+    protect_memory_of_process, raise_file_limit,
 };
 pub use rustix::fs::{FallocateFlags, RenameFlags, SeekFrom};
 pub use rustix::io::Errno;

@@ -1,5 +1,8 @@
 //! What a process sets for itself before it holds secrets or lets a program run: descriptors, limits, dumps.
-#![expect(unsafe_code, reason = "descriptors that were inherited belong to no safe value")]
+#![expect(
+    unsafe_code,
+    reason = "descriptors that were inherited belong to no safe value, and malloc_trim(3) has no safe form"
+)]
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
@@ -21,6 +24,16 @@ pub fn close_inherited() -> Result<()> {
         return Ok(());
     }
     Err(last_errno())
+}
+
+/// Gives memory that was freed and is not used back to the system (malloc_trim(3)); other C libraries do so by themselves or not at all.
+pub fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointer, and may be called by any thread at any time.
+    let given = unsafe { libc::malloc_trim(0) };
+    #[cfg(not(target_env = "gnu"))]
+    let given = 0;
+    tracing::debug!(given, "memory given back");
 }
 
 /// Whether a group is among the supplementary ones of a process (proc(5)). What cannot be told counts as no.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::NodeId;
-use super::node::ByNumber;
+use super::by_number::ByNumber;
 use crate::sys::Spare;
 
 /// A bounded set of open things.

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::node::{ByNumber, Node};
+use super::by_number::ByNumber;
+use super::node::Node;
 use super::{NodeId, Notice, View};
 use crate::path::{Name, RelPath};
 use crate::sys::Stat;

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLockWriteGuard};
 
+use super::by_number::ByNumber;
 use super::linked::Changed;
-use super::node::{Backing, ByNumber, Node};
+use super::node::{Backing, Node};
 use super::resolve::Found;
 use super::{NodeId, Notice, Quiesced, ROOT, View};
 use crate::layer::{Event, LowerList, Watcher};

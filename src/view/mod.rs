@@ -22,6 +22,7 @@ use crate::layer::{BaseStore, LowerDir, Origin, Stamp, UpperDir, carried_xattrs}
 use crate::path::{Name, RelPath};
 use crate::sys::{self, Errno, Result, Stat};
 
+mod by_number;
 mod copy_up;
 mod create;
 mod dir;
@@ -242,6 +243,9 @@ impl View {
         }
         if frees {
             self.room.is_freed();
+        }
+        if self.table.shrink() {
+            sys::give_memory_back();
         }
     }
 

@@ -3,13 +3,14 @@
 //! nodes, so renaming a directory renames all beneath it. One node costs about 500 bytes and its name.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, DefaultHasher, Hash as _, Hasher};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::by_number::ByNumber;
 use super::room::Taken;
 use crate::path::{Name, RelPath};
 use crate::policy::{PathAction, PathVerdict};
@@ -26,6 +27,9 @@ const MADE_UP: u64 = 1 << 63;
 
 /// Numbers of new objects in an upper on another file system than lower have this bit, to stay clear of lower's.
 const FOREIGN: u64 = 1 << 62;
+
+/// Room for so many nodes is kept whether they are there or not.
+const ROOM: usize = 16 << 10;
 
 /// Which object on disk a node stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -290,38 +294,6 @@ pub(super) struct Made {
     pub(super) lower: Option<PathVerdict>,
 }
 
-/// For maps by inode number: file systems give them out, an attacker cannot choose many that collide.
-pub(super) type ByNumber = BuildHasherDefault<NumberHasher>;
-
-/// Mixes a few numbers, a multiplication each.
-#[derive(Debug, Default)]
-pub(super) struct NumberHasher(u64);
-
-impl Hasher for NumberHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn write_u8(&mut self, number: u8) {
-        self.write_u64(u64::from(number));
-    }
-
-    fn write_i32(&mut self, number: i32) {
-        self.write_u64(u64::from(number.cast_unsigned()));
-    }
-
-    fn finish(&self) -> u64 {
-        // The product mixes upwards only, and the table takes its place from the lowest bits.
-        self.0.rotate_left(32)
-    }
-}
-
 /// All nodes that the kernel knows.
 #[derive(Debug)]
 pub(super) struct Table(Mutex<Tables>);
@@ -445,6 +417,18 @@ impl Table {
         if node.id != ROOT && tables.by_id.contains_key(&node.id) {
             tables.by_backing.insert(made.backing, node.id);
         }
+    }
+
+    /// Gives room back where few of many nodes are left; whether it did.
+    pub(super) fn shrink(&self) -> bool {
+        let mut tables = self.0.lock();
+        let (used, room) = (tables.by_id.len(), tables.by_id.capacity());
+        let shrinks = room > ROOM && used < room / 8;
+        if shrinks {
+            tables.by_id.shrink_to(used * 2);
+            tables.by_backing.shrink_to(used * 2);
+        }
+        shrinks
     }
 
     pub(super) fn len(&self) -> usize {

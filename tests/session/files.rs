@@ -184,7 +184,7 @@ pub fn an_untouched_tree_costs_no_request(uid: u32) {
 pub fn what_the_kernel_forgets_is_forgotten(uid: u32) {
     let world = World::new(uid);
     let count: usize =
-        std::env::var("SCRUBFS_WALK_FILES").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
+        std::env::var("SCRUBFS_WALK_FILES").ok().and_then(|n| n.parse().ok()).unwrap_or(40_000);
     for dir in 0..count.div_ceil(1000) {
         let dir = world.repo().join(format!("d{dir}"));
         fs::create_dir(&dir).unwrap();
@@ -199,7 +199,7 @@ pub fn what_the_kernel_forgets_is_forgotten(uid: u32) {
         let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
     };
-    let mut after = Vec::new();
+    let (before, mut after) = (memory(), Vec::new());
     for _ in 0..2 {
         let empty = memory();
         let walk = world.command("find".as_ref()).arg(&at).args(["-printf", "%s"]).output().unwrap();
@@ -216,8 +216,9 @@ pub fn what_the_kernel_forgets_is_forgotten(uid: u32) {
         until("the kernel forgets", || nodes() < 10);
         after.push(memory());
     }
-    println!("{} bytes after the first, {} after the second", after[0], after[1]);
-    assert!(after[1] < after[0] + after[0] / 4, "memory grows: {after:?}");
+    println!("{before} bytes before, {} after the first, {} after the second", after[0], after[1]);
+    // What is learnt of a workspace, and buffers, come to stay; of its files nothing does.
+    assert!(after[1] < before + (12 << 20), "memory grows: {before}, {after:?}");
 }
 
 /// Merged is looked through in the background, without keeping anybody from ending it; also in a `run`.
