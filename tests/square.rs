@@ -47,6 +47,8 @@ fn entries(view: &View, dir: NodeId) -> Vec<Name> {
         true
     })
     .unwrap();
+    // A listing's order is another in each run, and operations go by it.
+    names.sort();
     names
 }
 
@@ -215,22 +217,8 @@ fn a_directory_moves_after_a_file_in_it_was_deleted() {
     check(&[Op::Remove(3, 0), Op::Move(0, 0, 0, 3)]);
 }
 
-/// A directory made where another one was, beneath one that moved and came back.
+/// A directory made in the place of one that moved away, and one in it where that one had one, too: the deletion of what was in there was lost.
 #[test]
 fn a_directory_made_where_another_was_holds_nothing_of_it() {
-    check(&[
-        Op::Mkdir(4, 2),
-        Op::Move(0, 0, 0, 3),
-        Op::Mkdir(4, 3),
-        Op::Mkdir(1, 2),
-        Op::Move(5, 0, 5, 3),
-        Op::Mkdir(5, 0),
-        Op::Remove(3, 1),
-        Op::Write(5, 3, 64),
-        Op::Remove(5, 3),
-        Op::Write(0, 0, 177),
-        Op::Mkdir(3, 1),
-        Op::Remove(1, 3),
-        Op::Write(5, 0, 221),
-    ]);
+    check(&[Op::Move(0, 0, 0, 3), Op::Mkdir(0, 0), Op::Mkdir(1, 1)]);
 }

@@ -240,7 +240,10 @@ impl<'a> Walker<'a> {
         let new = self.upper_side(&path, stat)?;
         let below = match &lower {
             LowerAt::Hidden => Below::Hidden,
-            LowerAt::Shown(old) if old.file_type() == FileType::Dir => Below::Dir { opaque },
+            // Beneath an opaque directory nothing of lower shows, whether its own mark says so or not.
+            LowerAt::Shown(old) if old.file_type() == FileType::Dir => {
+                Below::Dir { opaque: opaque || in_new }
+            }
             LowerAt::Nothing | LowerAt::Shown(_) if in_new || opaque || self.is_unmarked(&path, &stat)? => {
                 Below::New
             }
