@@ -12,9 +12,6 @@ pub const OPAQUE: &[u8] = b"user.overlay.opaque";
 /// Our mark of what an object was in lower.
 pub const ORIGIN: &[u8] = b"user.scrubfs.origin";
 
-/// Our mark of a directory whose [`ORIGIN`] says only which of lower's directories it took the place of, value `y`: it is another one.
-pub const ELSE: &[u8] = b"user.scrubfs.else";
-
 /// The prefix of the kernel's marks; also `uuid`, `impure`, `origin`, which kernel overlayfs leaves behind.
 pub const OVERLAY_PREFIX: &[u8] = b"user.overlay.";
 

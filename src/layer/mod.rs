@@ -13,7 +13,7 @@ mod watch;
 pub use base::{BaseStore, CONTENT_MAX};
 pub use lower::{LowerDir, LowerList, LowerRef};
 pub use mark::{
-    ACL, DEFAULT_ACL, ELSE, MARK_PREFIX, OPAQUE, ORIGIN, OVERLAY_PREFIX, Origin, Stamp, carried_xattrs,
+    ACL, DEFAULT_ACL, MARK_PREFIX, OPAQUE, ORIGIN, OVERLAY_PREFIX, Origin, Stamp, carried_xattrs,
     inherited_acl, is_carried_xattr, is_private_xattr,
 };
 pub use upper::{Staged, UpperDir, UpperEntry, is_whiteout};

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{self as rfs, AtFlags, Mode, OFlags};
 
-use super::mark::{ACL, DEFAULT_ACL, ELSE, OPAQUE, ORIGIN, Origin};
+use super::mark::{ACL, DEFAULT_ACL, OPAQUE, ORIGIN, Origin};
 use crate::path::RelPath;
 use crate::sys::{self, Errno, FileType, RawEntry, Result, Stat};
 
@@ -217,16 +217,6 @@ impl UpperDir {
     pub fn origin_of(fd: BorrowedFd<'_>) -> Result<Option<Origin>> {
         let mark = sys::get_own_xattr(fd, ORIGIN)?;
         Ok(mark.and_then(|text| Origin::decode(&text)))
-    }
-
-    /// The number that a copied-up object had in lower; `None` for a new one, also where lower has another at its place.
-    ///
-    /// # Errors
-    /// As [`UpperDir::origin_of`].
-    pub fn number_of(fd: BorrowedFd<'_>) -> Result<Option<u64>> {
-        let Some(origin) = Self::origin_of(fd)? else { return Ok(None) };
-        let is_another = origin.stamp.file_type() == FileType::Dir && sys::get_own_xattr(fd, ELSE)?.is_some();
-        Ok((!is_another).then_some(origin.stamp.ino))
     }
 
     /// Lists a directory of upper, whiteouts included.

@@ -239,14 +239,16 @@ impl View {
         rustix::fs::ftruncate(to, len).map_err(Undecided::Unreadable)?;
         let pieces = Mutex::new(Pieces { file, next: 0, end: 0, len });
         let copy = || -> std::result::Result<(), Undecided> {
-            while let Some((at, want)) = pieces.lock().take()? {
+            loop {
+                // Not in the head of a loop over them: there the lock would be held for as long as the piece is copied.
+                let next = pieces.lock().take()?;
+                let Some((at, want)) = next else { return Ok(()) };
                 let piece = content.read(&self.judge, file, at, want)?;
                 if piece.len() != want {
                     return Err(Undecided::Changing);
                 }
                 write_all_at(to, &piece, at).map_err(Undecided::Unreadable)?;
             }
-            Ok(())
         };
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let others =

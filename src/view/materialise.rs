@@ -11,7 +11,7 @@ use super::node::{Backing, Made, Node};
 use super::{Exclusive, View, copy_up::io_errno};
 use crate::judge::EntryVerdict;
 use crate::layer::{
-    ELSE, MARK_PREFIX, Origin, Staged, Stamp, UpperEntry, is_carried_xattr, mark_opaque, mark_origin,
+    MARK_PREFIX, Origin, Staged, Stamp, UpperEntry, is_carried_xattr, mark_opaque, mark_origin,
 };
 use crate::path::{Name, RelPath};
 use crate::policy::PathVerdict;
@@ -179,8 +179,7 @@ impl View {
         }
     }
 
-    /// Copies a directory of upper without what is in it. The mark tells an apply which directory of lower it is to take the place of,
-    /// and one that is not `merged` is not that directory.
+    /// Copies a directory of upper without what is in it. One that is not `merged` is not lower's, whatever lower has at its path.
     fn copy_upper_dir(&self, path: &RelPath, stat: &Stat, merged: bool) -> Result<Staged> {
         let from = sys::open_path(self.upper.as_fd(), path)?;
         let staged = self.upper.stage_dir()?;
@@ -196,14 +195,12 @@ impl View {
             sys::set_owner(staged.as_fd(), Some(stat.uid), Some(stat.gid))?;
         }
         sys::set_mode(staged.as_fd(), stat.mode)?;
-        if let Ok(lower) = self.lower().stat(path)
+        if merged
+            && let Ok(lower) = self.lower().stat(path)
             && lower.is_dir()
             && self.upper.origin(path)?.is_none()
         {
             mark_origin(staged.as_fd(), &Origin { stamp: Stamp::from(&lower), hash: None })?;
-            if !merged {
-                sys::set_xattr(staged.as_fd(), ELSE, b"y", rustix::fs::XattrFlags::empty())?;
-            }
         }
         Ok(staged)
     }

@@ -164,7 +164,7 @@ impl View {
         }
         let dir = self.own_dir(parent)?;
         let object = sys::open_path_at(dir.as_fd(), name.as_bytes())?;
-        Ok(UpperDir::number_of(object.as_fd())?.unwrap_or(own))
+        Ok(UpperDir::origin_of(object.as_fd())?.map_or(own, |origin| origin.stamp.ino))
     }
 
     /// Attributes as merged shows them. Where no event tells of a change in lower, it is noticed here, when the kernel asks again.
