@@ -70,6 +70,11 @@ impl Glob {
         &self.suffix
     }
 
+    /// The longer of what every name of this shape begins with and ends in.
+    pub(super) fn longest_end(&self) -> &[u8] {
+        if self.prefix.len() > self.suffix.len() { &self.prefix } else { &self.suffix }
+    }
+
     /// Whether the shape is `*` or `*` and one extension.
     pub(super) fn is_extension(&self) -> bool {
         let dots = self.suffix.iter().filter(|b| **b == b'.').count();

@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use memchr::memmem::Finder;
+
 use super::backup::{self, Copy};
 use super::pattern::{Folded, Part, Pattern, split};
 use super::rules::{Action, Only};
@@ -29,7 +31,8 @@ pub(super) struct PathRules {
     beneath: Buckets,
     /// First letters and lengths of the keys of `beneath`, so that most directory names cost one test of a bit.
     beneath_mask: [u64; 16],
-    beneath_other: Vec<u32>,
+    /// The others of these, each with what the name of a directory on the way has to hold.
+    beneath_other: Vec<(Finder<'static>, u32)>,
 }
 
 type Buckets = HashMap<Box<[u8]>, Vec<u32>, Fast>;
@@ -101,7 +104,13 @@ impl PathRules {
                 }
                 self.beneath.entry(directory.clone()).or_default().push(at);
             }
-            (Part::Any, _) => self.beneath_other.push(at),
+            (Part::Any, directory) => {
+                let held = match directory {
+                    Some(Part::Shape(shape)) => shape.longest_end(),
+                    Some(Part::Literal(_) | Part::Any) | None => &[],
+                };
+                self.beneath_other.push((Finder::new(held).into_owned(), at));
+            }
             (Part::Shape(shape), _) => {
                 let before_extension = before_last_dot(shape.suffix());
                 let candidate = Candidate { begins: begins(shape.prefix()), before_extension, at };
@@ -198,7 +207,11 @@ impl PathRules {
                 dir = parent;
             }
         }
-        consider(Some(&self.beneath_other), false);
+        for (held, at) in &self.beneath_other {
+            if held.find(path.dir()).is_some() {
+                self.consider(*at, false, path, kind, &mut best);
+            }
+        }
         best
     }
 
