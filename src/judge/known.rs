@@ -31,6 +31,12 @@ struct Learnt {
 }
 
 impl Judge {
+    /// Does now what the first judging of content waits for: learns the known values, and reads the verdicts that are kept.
+    pub fn prepare(&self) {
+        self.known_values();
+        self.clear();
+    }
+
     /// The values to mask everywhere; learns them at the first call, while other callers wait.
     pub(super) fn known_values(&self) -> &KnownMatcher {
         &self.learnt().matcher

@@ -190,7 +190,9 @@ impl Serving {
         let dir = live.session.dir().to_owned();
         signals::handle(queue, Arc::clone(&live))?;
         control.serve(Arc::clone(&live) as Arc<dyn Served>).map_err(SessionError::io("listen in", &dir))?;
-        keep_verdicts(&live.judge).map_err(SessionError::io("start a thread in", &dir))?;
+        for begun in [prepare(&live.judge), keep_verdicts(&live.judge)] {
+            begun.map_err(SessionError::io("start a thread in", &dir))?;
+        }
         tracing::info!(mountpoint = %Escaped::path(&live.mountpoint), "mounted");
         if prewarm {
             begin_prewarm(&live);
@@ -300,6 +302,12 @@ fn begin_prewarm(live: &Arc<Live>) {
     if let Err(error) = std::thread::Builder::new().name("prewarm".to_owned()).spawn(reap) {
         tracing::debug!(%error, "nobody waits for what looks through merged");
     }
+}
+
+/// Begins with what the first reader would wait for.
+fn prepare(judge: &Arc<Judge>) -> io::Result<()> {
+    let judge = Arc::clone(judge);
+    std::thread::Builder::new().name("known".to_owned()).spawn(move || judge.prepare()).map(|_| ())
 }
 
 /// How often new verdicts are written.
