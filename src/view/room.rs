@@ -3,6 +3,7 @@
 //! writes another may come first; on a full disk it must not be told that this is still full.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -17,7 +18,9 @@ const PATIENCE: Duration = Duration::from_millis(200);
 #[derive(Debug, Default)]
 pub(super) struct Room {
     held: Arc<()>,
-    freed: Mutex<u64>,
+    freed: AtomicU64,
+    /// Held while the count goes up, so that nobody begins to wait in between.
+    gate: Mutex<()>,
     more: Condvar,
 }
 
@@ -35,20 +38,22 @@ impl Room {
 
     /// Says that some of what was taken is free.
     pub(super) fn is_freed(&self) {
-        *self.freed.lock() += 1;
+        let gate = self.gate.lock();
+        self.freed.fetch_add(1, Ordering::AcqRel);
+        drop(gate);
         self.more.notify_all();
     }
 
     fn freed(&self) -> u64 {
-        *self.freed.lock()
+        self.freed.load(Ordering::Acquire)
     }
 
     /// Waits until something is freed that was not at `before`; not where nothing is taken, and not beyond `end`.
     fn grows(&self, before: u64, end: Instant) -> bool {
-        let mut freed = self.freed.lock();
-        while *freed == before {
-            if Arc::strong_count(&self.held) < 2 || self.more.wait_until(&mut freed, end).timed_out() {
-                return *freed != before;
+        let mut gate = self.gate.lock();
+        while self.freed() == before {
+            if Arc::strong_count(&self.held) < 2 || self.more.wait_until(&mut gate, end).timed_out() {
+                return self.freed() != before;
             }
         }
         Instant::now() < end
@@ -61,11 +66,12 @@ impl View {
     /// # Errors
     /// Those of the operation.
     pub fn with_room<T>(&self, act: impl Fn(&Self) -> Result<T>) -> Result<T> {
-        let end = Instant::now() + PATIENCE;
+        let mut end = None;
         loop {
             let before = self.room.freed();
             match act(self) {
-                Err(Errno::NOSPC | Errno::DQUOT) if self.room.grows(before, end) => {}
+                Err(Errno::NOSPC | Errno::DQUOT)
+                    if self.room.grows(before, *end.get_or_insert_with(|| Instant::now() + PATIENCE)) => {}
                 other => return other,
             }
         }
