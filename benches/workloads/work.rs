@@ -120,7 +120,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         "git clone -q --no-local \"$TREES/repo\" clone",
     ),
     write("untar", "untar 20,000 small files", Tree::Empty, 2.0, "", UNTAR),
-    write("rm", "`rm -rf` of them", Tree::Empty, 2.0, UNTAR, "rm -rf t"),
+    write("delete", "`rm -rf` of them", Tree::Empty, 2.0, UNTAR, "rm -rf t"),
     write(
         "cargo-build",
         "`cargo build`, cold target",
