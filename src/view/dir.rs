@@ -307,3 +307,41 @@ impl View {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::view::testing::Lab;
+
+    #[test]
+    fn a_listing_that_is_read_in_pieces_shows_nothing_that_went_meanwhile() {
+        for plus in [false, true] {
+            let lab = Lab::new(|at| {
+                (0..9).for_each(|n| fs::write(at("lower").join(n.to_string()), "x").unwrap());
+            });
+            let mut next = 0;
+            let mut first = |line: &DirEntry<'_>| {
+                let is_dots = line.name.starts_with(b".");
+                next = line.position;
+                is_dots
+            };
+            match plus {
+                true => lab.view.read_dir_plus(ROOT, 0, |line, _| first(line)).unwrap(),
+                false => lab.view.read_dir(ROOT, 0, first).unwrap(),
+            }
+            (0..9).for_each(|n| lab.view.unlink(ROOT, &Name::new(n.to_string()).unwrap()).unwrap());
+            let mut left = Vec::new();
+            let mut rest = |line: &DirEntry<'_>| {
+                left.push(line.position);
+                true
+            };
+            match plus {
+                true => lab.view.read_dir_plus(ROOT, next, |line, _| rest(line)).unwrap(),
+                false => lab.view.read_dir(ROOT, next, rest).unwrap(),
+            }
+            assert_eq!(left, Vec::<u64>::new());
+        }
+    }
+}

@@ -325,79 +325,58 @@ fn adopt_root(upper: &UpperDir, lower: &LowerDir) -> Result<()> {
 }
 
 #[cfg(test)]
+mod testing;
+
+#[cfg(test)]
 mod tests {
+    use std::fs;
     use std::sync::mpsc::{RecvTimeoutError, channel};
     use std::time::Duration;
 
+    use super::testing::Lab;
     use super::*;
-    use crate::policy::Policy;
 
     #[test]
     fn the_base_of_a_new_session_is_not_empty_and_knows_no_path_yet() {
-        let dir = tempfile::tempdir().unwrap();
-        for sub in ["lower", "upper", "work", "base"] {
-            std::fs::create_dir(dir.path().join(sub)).unwrap();
-        }
-        let open = |at: &str| dir.path().join(at);
-        let lower = Arc::new(LowerDir::open(&open("lower")).unwrap());
-        let judge = Arc::new(Judge::new(lower, Arc::new(Policy::builtin()), [0; 32], Vec::new()));
-        let upper = UpperDir::open(&open("upper"), &open("work")).unwrap();
-        let base = BaseStore::open(&open("base")).unwrap();
-        View::new(ViewConfig { judge, upper, base, read_only: false }).unwrap().close();
-        let known = BaseStore::open(&open("base")).unwrap().all();
+        let lab = Lab::new(|_| {});
+        lab.view.close();
+        let known = BaseStore::open(&lab.at("base")).unwrap().all();
         assert_eq!(known.iter().map(|(path, _)| path).collect::<Vec<_>>(), [&RelPath::root()]);
     }
 
     #[test]
     fn a_word_on_the_base_that_a_crash_left_gives_way_to_what_lower_is_at_copy_up() {
-        let dir = tempfile::tempdir().unwrap();
-        for sub in ["lower", "upper", "work", "base"] {
-            std::fs::create_dir(dir.path().join(sub)).unwrap();
-        }
-        let open = |at: &str| dir.path().join(at);
-        std::fs::write(open("lower/f"), "as it was").unwrap();
-        let lower = Arc::new(LowerDir::open(&open("lower")).unwrap());
-        let (path, name) = (RelPath::parse("f").unwrap(), Name::new("f").unwrap());
-        let base = BaseStore::open(&open("base")).unwrap();
-        let stale = Origin { stamp: Stamp::from(&lower.stat(&path).unwrap()), hash: Some([3; 32]) };
-        base.record(&path, &stale).unwrap();
-        std::fs::write(open("lower/f"), "as it is").unwrap();
-        let judge = Arc::new(Judge::new(lower, Arc::new(Policy::builtin()), [0; 32], Vec::new()));
-        let upper = UpperDir::open(&open("upper"), &open("work")).unwrap();
-        let view = View::new(ViewConfig { judge, upper, base, read_only: false }).unwrap();
-        let file = view.lookup(ROOT, &name).unwrap().unwrap();
-        view.write(file.id, 0, b"edited", false).unwrap();
-        view.close();
-        let known = BaseStore::open(&open("base")).unwrap().get(&path).unwrap();
+        let path = RelPath::parse("f").unwrap();
+        let lab = Lab::new(|at| {
+            fs::write(at("lower/f"), "as it was").unwrap();
+            let lower = LowerDir::open(&at("lower")).unwrap();
+            let stale = Origin { stamp: Stamp::from(&lower.stat(&path).unwrap()), hash: Some([3; 32]) };
+            BaseStore::open(&at("base")).unwrap().record(&path, &stale).unwrap();
+            fs::write(at("lower/f"), "as it is").unwrap();
+        });
+        lab.view.write(lab.walk("f").unwrap().id, 0, b"edited", false).unwrap();
+        lab.view.close();
+        let known = BaseStore::open(&lab.at("base")).unwrap().get(&path).unwrap();
         assert_eq!(known.hash, Some(*blake3::hash(b"as it is").as_bytes()));
     }
 
     #[test]
     fn a_quiet_view_takes_no_write_to_a_file_of_upper_either() {
-        let dir = tempfile::tempdir().unwrap();
-        for sub in ["lower", "upper", "work", "base"] {
-            std::fs::create_dir(dir.path().join(sub)).unwrap();
-        }
-        let lower = Arc::new(LowerDir::open(&dir.path().join("lower")).unwrap());
-        let judge = Arc::new(Judge::new(lower, Arc::new(Policy::builtin()), [0; 32], Vec::new()));
-        let upper = UpperDir::open(&dir.path().join("upper"), &dir.path().join("work")).unwrap();
-        let base = BaseStore::open(&dir.path().join("base")).unwrap();
-        let view = View::new(ViewConfig { judge, upper, base, read_only: false }).unwrap();
+        let lab = Lab::new(|_| {});
         let caller = Caller { uid: 0, gid: 0, umask: 0 };
-        let file = view.create(ROOT, &Name::new("f").unwrap(), NewNode::File(0o600), caller).unwrap();
+        let file = lab.view.create(ROOT, &Name::new("f").unwrap(), NewNode::File(0o600), caller).unwrap();
         let (send, done) = channel();
-        let quiet = view.quiesce();
-        let writer = Arc::clone(&view);
+        let quiet = lab.view.quiesce();
+        let writer = Arc::clone(&lab.view);
         let thread = std::thread::spawn(move || {
             writer.write(file.id, 0, b"late", false).unwrap();
             send.send(()).unwrap();
         });
         assert_eq!(done.recv_timeout(Duration::from_millis(200)), Err(RecvTimeoutError::Timeout));
-        assert_eq!(std::fs::read(dir.path().join("upper/f")).unwrap(), b"");
+        assert_eq!(fs::read(lab.at("upper/f")).unwrap(), b"");
         drop(quiet);
         done.recv_timeout(Duration::from_secs(20)).unwrap();
         thread.join().unwrap();
-        assert_eq!(view.read(file.id, 0, 9).unwrap(), b"late");
-        view.close();
+        assert_eq!(lab.read(file.id), b"late");
     }
 }

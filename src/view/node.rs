@@ -298,17 +298,18 @@ pub(super) struct Made {
 #[derive(Debug)]
 pub(super) struct Table(Mutex<Tables>);
 
+/// Most nodes have their object's own number, so they are found by that; `elsewhere` has the others, and goes first.
 #[derive(Debug)]
 struct Tables {
     by_id: HashMap<NodeId, Arc<Node>, ByNumber>,
-    by_backing: HashMap<Backing, NodeId, ByNumber>,
+    elsewhere: HashMap<Backing, NodeId, ByNumber>,
     next_made_up: u64,
 }
 
 impl Table {
     pub(super) fn new(root: Node) -> Self {
         let by_id = HashMap::from_iter([(ROOT, Arc::new(root))]);
-        Self(Mutex::new(Tables { by_id, by_backing: HashMap::default(), next_made_up: MADE_UP }))
+        Self(Mutex::new(Tables { by_id, elsewhere: HashMap::default(), next_made_up: MADE_UP }))
     }
 
     pub(super) fn get(&self, id: NodeId) -> Option<Arc<Node>> {
@@ -316,8 +317,7 @@ impl Table {
     }
 
     pub(super) fn by_backing(&self, backing: Backing) -> Option<Arc<Node>> {
-        let tables = self.0.lock();
-        tables.by_backing.get(&backing).and_then(|id| tables.by_id.get(id)).cloned()
+        self.0.lock().by_backing(backing).cloned()
     }
 
     /// All nodes at this moment.
@@ -333,9 +333,7 @@ impl Table {
         at: (&Arc<Node>, &Name),
     ) -> Option<Arc<Node>> {
         let tables = self.0.lock();
-        let id = tables.by_backing.get(&made.backing)?;
-        let node =
-            tables.by_id.get(id).filter(|n| n.kind == kind && n.state.lock().born == made.born).cloned()?;
+        let node = Arc::clone(tables.known(made, kind)?);
         node.set_backing(*made);
         node.lookups.fetch_add(1, Ordering::AcqRel);
         drop(tables);
@@ -352,16 +350,15 @@ impl Table {
         at: (&Arc<Node>, &Name),
     ) -> Arc<Node> {
         let mut tables = self.0.lock();
-        let known = tables.by_backing.get(&made.backing).and_then(|id| tables.by_id.get(id)).cloned();
         // Another thread may have entered it since the caller looked.
-        let node = match known.filter(|n| n.kind == kind && n.state.lock().born == made.born) {
-            Some(node) => node,
+        let node = match tables.known(&made, kind) {
+            Some(node) => Arc::clone(node),
             None => {
                 let free = wanted > ROOT && !tables.by_id.contains_key(&wanted);
                 let id = if free { wanted } else { tables.make_up() };
                 let node = Arc::new(Node::new(id, kind, made));
                 tables.by_id.insert(id, Arc::clone(&node));
-                tables.by_backing.insert(made.backing, id);
+                tables.stands_for(id, made.backing);
                 node
             }
         };
@@ -409,13 +406,10 @@ impl Table {
     /// Lets a node stand for another object, as at copy-up; its number stays.
     pub(super) fn rebase(&self, node: &Arc<Node>, made: Made) {
         let mut tables = self.0.lock();
-        let old = node.backing();
-        if tables.by_backing.get(&old) == Some(&node.id) {
-            tables.by_backing.remove(&old);
-        }
+        tables.stands_no_more(node);
         node.set_backing(made);
         if node.id != ROOT && tables.by_id.contains_key(&node.id) {
-            tables.by_backing.insert(made.backing, node.id);
+            tables.stands_for(node.id, made.backing);
         }
     }
 
@@ -426,7 +420,7 @@ impl Table {
         let shrinks = room > ROOM && used < room / 8;
         if shrinks {
             tables.by_id.shrink_to(used * 2);
-            tables.by_backing.shrink_to(used * 2);
+            tables.elsewhere.shrink_to(used * 2);
         }
         shrinks
     }
@@ -437,6 +431,35 @@ impl Table {
 }
 
 impl Tables {
+    /// The node that stands for an object. The root has no name that it could be found at.
+    fn by_backing(&self, backing: Backing) -> Option<&Arc<Node>> {
+        match self.elsewhere.get(&backing) {
+            Some(id) => self.by_id.get(id),
+            None => self.by_id.get(&backing.ino).filter(|n| n.id != ROOT && n.backing() == backing),
+        }
+    }
+
+    /// As [`Tables::by_backing`], unless its number is used again for another object.
+    fn known(&self, made: &Made, kind: FileType) -> Option<&Arc<Node>> {
+        self.by_backing(made.backing).filter(|n| n.kind == kind && n.state.lock().born == made.born)
+    }
+
+    /// Lets an object be found at a node; one that was found there before is not.
+    fn stands_for(&mut self, id: NodeId, backing: Backing) {
+        if id == backing.ino {
+            self.elsewhere.remove(&backing);
+        } else {
+            self.elsewhere.insert(backing, id);
+        }
+    }
+
+    fn stands_no_more(&mut self, node: &Node) {
+        let backing = node.backing();
+        if self.elsewhere.get(&backing) == Some(&node.id) {
+            self.elsewhere.remove(&backing);
+        }
+    }
+
     /// Removes those of the nodes that nothing needs, then the directories that only they needed, and so on upwards.
     fn remove_unneeded(&mut self, mut nodes: Vec<Arc<Node>>) -> Vec<Arc<Node>> {
         let mut removed = Vec::new();
@@ -446,10 +469,7 @@ impl Tables {
                 continue;
             }
             self.by_id.remove(&node.id);
-            let backing = node.backing();
-            if self.by_backing.get(&backing) == Some(&node.id) {
-                self.by_backing.remove(&backing);
-            }
+            self.stands_no_more(&node);
             let parents = take(&mut node.state.lock().names, |_| true);
             removed.push(node);
             for parent in &parents {
