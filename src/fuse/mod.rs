@@ -4,6 +4,7 @@
 //! itself, keep its caches over a close, and make files by MKNOD (fs/fuse/file.c, `no_open`; fs/fuse/dir.c, `no_create`). A warm
 //! lookup, stat, open, read or listing then costs no request; what changes on the host is pushed to the kernel instead.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -124,6 +125,9 @@ fn tell(view: &View, notifier: &Notifier) {
                 Notice::Content(id) => notifier.inval_inode(fuser::INodeNo(*id), 0, 0),
                 // A negative offset drops the attributes and keeps the pages (fs/fuse/inode.c, fuse_reverse_inval_inode).
                 Notice::Attributes(id) => notifier.inval_inode(fuser::INodeNo(*id), -1, 0),
+                // For a name the kernel locks the directory, as lookups and listings do until they have their answer; it never knows this name
+                // (fs/fuse/dir.c, fuse_reverse_inval_entry).
+                Notice::Answered(id) => notifier.inval_entry(fuser::INodeNo(*id), OsStr::new(".")),
             };
             match sent {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -196,15 +196,18 @@ impl View {
         let _ns = self.ns.read();
         let child = dir.path().and_then(|path| self.lower().stat(&path.join(&name)));
         let mut opened = false;
-        if let Ok(stat) = child
-            && let Some(node) = self.table.by_backing(Backing::lower(&stat))
-        {
-            opened = self.watch.watched.lock().closed.remove(&node.id);
-            if event.names && stat.nlink > 1 && !stat.is_dir() {
-                // One name more for a file that may have had one only.
-                self.announce(&node);
+        match child.ok().and_then(|stat| Some((stat, self.table.by_backing(Backing::lower(&stat))?))) {
+            Some((stat, node)) => {
+                opened = self.watch.watched.lock().closed.remove(&node.id);
+                if event.names && stat.nlink > 1 && !stat.is_dir() {
+                    // One name more for a file that may have had one only.
+                    self.announce(&node);
+                }
+                self.notices.push(Notice::Answered(id));
+                self.notices.push(Notice::Content(node.id));
             }
-            self.notices.push(Notice::Content(node.id));
+            // Whoever looks at it now may have done so before the change, and tell the kernel after this.
+            None => self.notices.push(Notice::Entry(id, name.clone())),
         }
         if opened {
             self.judge.names_changed();

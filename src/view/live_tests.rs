@@ -108,3 +108,40 @@ fn the_kernel_is_told_of_names_that_it_may_know_as_absent() {
         assert!(told.contains(&expected), "{expected:?}");
     }
 }
+
+#[test]
+fn what_the_host_writes_while_it_is_listed_is_taken_back_from_the_kernel() {
+    let lab = Lab::new(|at| {
+        (0..9).for_each(|n| fs::write(at("lower").join(n.to_string()), "x").unwrap());
+    });
+    let mut told: Vec<Notice> = Vec::new();
+    let mut until = |wanted: &Notice| {
+        while !told.contains(wanted) {
+            told.extend(lab.view.next_notices().unwrap());
+        }
+    };
+    let mut entered = Vec::new();
+    let read = lab.view.read_dir_plus(ROOT, 0, |line, entry| {
+        let Some(entry) = entry else { return true };
+        if entered.is_empty() {
+            // All entries were looked at by now, and no other one is known yet.
+            for n in (0..9).map(|n: u64| n.to_string()).filter(|n| n.as_bytes() != line.name) {
+                fs::write(lab.at("lower").join(&n), "longer").unwrap();
+                until(&Notice::Entry(ROOT, Name::new(n).unwrap()));
+            }
+        }
+        entered.push(*entry);
+        true
+    });
+    read.unwrap();
+    assert_eq!(entered.iter().filter(|e| e.stat.size == 1).count(), 9, "all of them are as they were");
+    // One that is known may be so to the view alone: what is being answered comes first.
+    let known = entered.last().unwrap().id;
+    let name = (0..9)
+        .map(|n: u64| n.to_string())
+        .find(|n| fs::metadata(lab.at("lower").join(n)).unwrap().ino() == known);
+    fs::write(lab.at("lower").join(name.unwrap()), "longest").unwrap();
+    until(&Notice::Content(known));
+    let place = |notice| told.iter().position(|n| *n == notice).unwrap();
+    assert!(place(Notice::Answered(ROOT)) < place(Notice::Content(known)));
+}

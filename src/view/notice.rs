@@ -18,6 +18,9 @@ pub enum Notice {
     Content(NodeId),
     /// A node's attributes alone.
     Attributes(NodeId),
+    /// Nothing; but what is being answered about a directory is through before the next notice. A node that the kernel is only just told of
+    /// has nothing to drop yet.
+    Answered(NodeId),
 }
 
 /// The queue of notices.

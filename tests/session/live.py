@@ -1,7 +1,7 @@
 """Changes lower on the host while merged is busy, and waits for each change to show in merged: live.py LOWER MERGED SECONDS.
 
 Every step first makes the kernel remember how it was, also that something was not there. Prints the slowest and its time."""
-import errno, os, subprocess, sys, time
+import errno, os, subprocess, sys, threading, time
 
 lower, merged, limit = sys.argv[1], sys.argv[2], float(sys.argv[3])
 slowest = (0, "")
@@ -165,9 +165,35 @@ def written_beneath():
     assert not os.path.exists(merged + "/l/beside"), "what was deleted in merged came back"
 
 
+def written_while_listed():
+    """Files that the host writes while merged lists their directory for the first time."""
+
+    def write(files):
+        for path in files:
+            with open(lower + "/" + path, "ab") as file:
+                file.write(b"y")
+
+    for turn in range(8):
+        at = "m%d" % turn
+        files = ["%s/%d" % (at, n) for n in range(1000)]
+        # Nobody has seen any of them when the directory comes.
+        os.mkdir(lower + "-new")
+        for file in files:
+            put("../%s-new/%s" % (os.path.basename(lower), os.path.basename(file)), b"x")
+        os.rename(lower + "-new", lower + "/" + at)
+        writer = threading.Thread(target=write, args=(files,))
+        writer.start()
+        for entry in os.scandir(merged + "/" + at):
+            entry.stat(follow_symlinks=False)
+        writer.join()
+        shows("what was written while it was listed", lambda: all(os.lstat(merged + "/" + file).st_size == 2 for file in files))
+
+
 def main():
     os.makedirs(lower + "/l")
     branches()
+    # Before all of merged is read over and over: who reads a file has the kernel ask for its attributes again.
+    written_while_listed()
     busy = subprocess.Popen(["sh", "-c", 'while :; do find "$1" -type f -exec cat {} + >/dev/null 2>&1; sleep 0.01; done', "sh", merged])
     try:
         for step in (edits, names, hidden_links, written_beneath):
