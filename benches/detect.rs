@@ -43,6 +43,9 @@ const CORPUS: usize = 48 << 20;
 /// How much is made up for each slow input.
 const SLOW: usize = 128 << 10;
 
+/// What no input is to fall below, in megabytes a second.
+const AIM: f64 = 100.0;
+
 const PLAIN: PathVerdict = PathVerdict { action: PathAction::Plain, rule: None };
 
 /// What a kind of content is told by: its name, the ends of file names, and where it may be found.
@@ -201,7 +204,12 @@ fn slow(policy: &Policy) {
         }
     }
     worst.sort_by(|a, b| a.0.total_cmp(&b.0));
-    println!("made to be slow: {} inputs of {} KB; the slowest are", worst.len(), SLOW >> 10);
+    let below = worst.iter().filter(|(rate, ..)| *rate < AIM).count();
+    println!(
+        "made to be slow: {} inputs of {} KB, {below} below {AIM} MB/s; the slowest are",
+        worst.len(),
+        SLOW >> 10
+    );
     for (rate, rule, how) in worst.iter().take(12) {
         println!("  {rate:>8.0} MB/s {rule}: {how}");
     }
@@ -352,7 +360,11 @@ fn growth(policy: &Policy) {
     let print =
         |(times, rate, what): &(f64, f64, String)| println!("  {times:>6.1} x {rate:>7.0} MB/s {what}");
     all.sort_by(|a, b| b.0.total_cmp(&a.0));
-    println!("four times the text: {} inputs; those that grow most, and the slowest", all.len());
+    let below = all.iter().filter(|(_, rate, _)| *rate < AIM).count();
+    println!(
+        "four times the text: {} inputs, {below} below {AIM} MB/s; those that grow most, and the slowest",
+        all.len()
+    );
     all.iter().take(10).for_each(print);
     all.sort_by(|a, b| a.1.total_cmp(&b.1));
     all.iter().take(10).for_each(print);
