@@ -289,6 +289,15 @@ pub struct Span {
     pub rule: RuleId,
 }
 
+/// Adds spans to others; where there are none yet, without a copy.
+fn append(spans: &mut Vec<Span>, more: Vec<Span>) {
+    if spans.is_empty() {
+        *spans = more;
+    } else {
+        spans.extend(more);
+    }
+}
+
 /// The compiled rules of one session.
 #[derive(Debug)]
 pub struct Policy {

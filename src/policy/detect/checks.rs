@@ -93,17 +93,21 @@ impl Counts {
     }
 
     fn distinct(&self) -> usize {
-        self.0.iter().map(|n| u32::from(*n != 0)).sum::<u32>() as usize
+        // Fewer than 256 bytes were counted.
+        usize::from(self.0.iter().fold(0u8, |all, n| all.wrapping_add(u8::from(*n != 0))))
     }
 
     /// As [`entropy`], of the bytes that were counted.
     fn entropy(&self, bytes: &[u8]) -> f64 {
         let logs = &*LOG2;
         let taken: u64 = bytes.iter().map(|b| u64::from(logs[usize::from(self.0[usize::from(*b)])])).sum();
-        let len = bytes.len() as f64;
-        len.log2() - taken as f64 / LOG_ONE / len + ROUNDING
+        let bits = LENGTHS.get(bytes.len()).copied().unwrap_or_default();
+        bits - taken as f64 / LOG_ONE / bytes.len() as f64 + ROUNDING
     }
 }
+
+/// Logarithms to base 2 of lengths.
+static LENGTHS: LazyLock<[f64; 256]> = LazyLock::new(|| std::array::from_fn(|n| (n as f64).log2()));
 
 /// Logarithms to base 2 of small counts, in units of [`LOG_ONE`]: whole numbers are added up faster.
 static LOG2: LazyLock<[u32; 256]> =
@@ -223,9 +227,7 @@ pub(in crate::policy) fn has_variety(body: &[u8], least: f64) -> bool {
     if body.len() < 8 {
         return !body.iter().all(|b| Some(b) == body.first()) && enough(entropy(body));
     }
-    let next = body.get(1..).unwrap_or_default();
-    let steps: usize = body.iter().zip(next).map(|(a, b)| usize::from(b.wrapping_sub(*a) <= 1)).sum();
-    if steps * 2 > body.len() {
+    if steps(body) * 2 > body.len() {
         return false;
     }
     if body.len() >= 256 {
@@ -233,6 +235,18 @@ pub(in crate::policy) fn has_variety(body: &[u8], least: f64) -> bool {
     }
     let counts = Counts::of(body);
     counts.distinct() >= 5.min(body.len() / 2) && enough(counts.entropy(body))
+}
+
+/// How many bytes are as the one before them, or the next in order.
+fn steps(body: &[u8]) -> usize {
+    // Sums of bytes are added up many at a time.
+    let few = |part: &[u8]| {
+        let next = part.get(1..).unwrap_or_default();
+        let step = |(a, b): (&u8, &u8)| u8::from(b.wrapping_sub(*a) <= 1);
+        usize::from(part.iter().zip(next).map(step).fold(0u8, u8::wrapping_add))
+    };
+    let begins = (0..body.len()).step_by(255);
+    begins.map(|from| few(body.get(from..body.len().min(from + 256)).unwrap_or_default())).sum()
 }
 
 /// Whether `text` holds `word`, byte for byte.

@@ -79,6 +79,16 @@ impl Class {
         self.0.iter().zip(&other.0).any(|(a, b)| a & b != 0)
     }
 
+    /// This class, with letters and digits.
+    pub(super) fn or_alnum(&self) -> Self {
+        Self::of(&self.bytes().chain((0..=u8::MAX).filter(u8::is_ascii_alphanumeric)).collect::<Vec<_>>())
+    }
+
+    /// All bytes that are no members.
+    pub(super) fn complement(&self) -> Self {
+        Self(self.0.map(|word| !word))
+    }
+
     /// How many bytes are members.
     pub(super) fn count(&self) -> u32 {
         self.0.iter().map(|word| word.count_ones()).sum()

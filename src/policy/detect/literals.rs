@@ -5,6 +5,8 @@
 //! at a time. The cost per byte is bounded: a probe, and a comparison with the few literals that share a window. Letter case is folded
 //! here and judged by the last comparison.
 
+use std::collections::HashMap;
+
 use super::bigrams::frequency;
 use super::class::Class;
 
@@ -34,10 +36,34 @@ const FOLD: u64 = 0x2020_2020_2020_2020;
 /// A literal to be found.
 #[derive(Debug, Clone)]
 struct Literal {
+    /// Its bytes, as far as the mask says that they count: of a letter whose case does not, not all.
     bytes: Box<[u8]>,
-    /// Compared without regard to ASCII case.
-    fold: bool,
+    mask: Box<[u8]>,
     target: usize,
+}
+
+impl Literal {
+    fn new(bytes: &[u8], fold: bool, target: usize) -> Self {
+        let mask = bytes.iter().map(|b| if fold && b.is_ascii_alphabetic() { !0x20 } else { !0 });
+        let mask: Box<[u8]> = mask.collect();
+        Self { bytes: bytes.iter().zip(&mask).map(|(b, mask)| b & mask).collect(), mask, target }
+    }
+
+    /// Whether it stands at an offset, compared eight bytes at a time.
+    fn stands_at(&self, text: &[u8], at: usize) -> bool {
+        let len = self.bytes.len();
+        let Some(found) = text.get(at..at + len) else { return false };
+        let eight = |bytes: &[u8], from: usize| {
+            let bytes = bytes.get(from..from + 8).and_then(|bytes| bytes.try_into().ok());
+            bytes.map_or(0, u64::from_le_bytes)
+        };
+        let same =
+            |from: usize| (eight(found, from) ^ eight(&self.bytes, from)) & eight(&self.mask, from) == 0;
+        match len.checked_sub(8) {
+            Some(last) => (0..last).step_by(8).all(same) && same(last),
+            None => found.iter().zip(&self.bytes).zip(&self.mask).all(|((a, b), mask)| (a ^ b) & mask == 0),
+        }
+    }
 }
 
 /// One window of a literal.
@@ -50,11 +76,16 @@ struct Window {
     literal: u32,
     /// Where it begins in the literal; before it, if negative.
     offset: i32,
-    /// What the literal has in the eight bytes around its window, and which bits of them it has.
-    around: u64,
-    mask: u64,
-    /// These are all its bytes.
+    /// The eight bytes around it are all that the literal has.
     whole: bool,
+    around: Around,
+}
+
+/// What a literal and its window have in the eight bytes around the window, and which bits of them.
+#[derive(Debug, Clone, Copy)]
+struct Around {
+    value: u64,
+    mask: u64,
 }
 
 /// A set of literals, each with a target that the caller chose.
@@ -64,6 +95,8 @@ pub(super) struct Literals {
     rows: Box<[u32; ROWS]>,
     heads: Box<[(u32, u32)]>,
     windows: Box<[Window]>,
+    /// Those of the windows, which are compared before all else.
+    arounds: Box<[Around]>,
     literals: Box<[Literal]>,
 }
 
@@ -81,7 +114,13 @@ pub(super) trait Hits {
 pub(super) struct LiteralsBuilder {
     literals: Vec<Literal>,
     windows: Vec<Window>,
+    /// How many literals were given a window that ends in three bytes, case folded.
+    crowds: HashMap<u32, usize>,
 }
+
+/// Where more literals have a window alike, one as many times as common is better.
+const CROWD: usize = 5;
+const CROWDED: f64 = 16.0;
 
 impl LiteralsBuilder {
     /// Adds a literal of at least four bytes, or of three bytes if the class of a byte beside it is known. Where that byte is none of
@@ -89,9 +128,9 @@ impl LiteralsBuilder {
     pub(super) fn add(&mut self, bytes: &[u8], fold: bool, beside: Option<Beside>, target: usize) -> bool {
         let literal = u32::try_from(self.literals.len()).unwrap_or(u32::MAX);
         let mut window = |gram: [u8; 3], columns: u32, offset: i32| {
-            let (around, mask, whole) = around(bytes, fold, offset);
+            let (around, whole) = around(bytes, fold, offset, gram);
             let gram = folded(gram);
-            self.windows.push(Window { gram, columns, literal, offset, around, mask, whole });
+            self.windows.push(Window { gram, columns, literal, offset, whole, around });
         };
         match (bytes, beside) {
             ([a, b, c], Some(Beside::Prev(class))) => {
@@ -116,13 +155,14 @@ impl LiteralsBuilder {
                 }
             }
             ([_, _, _, _, ..], _) => {
-                for (offset, first, gram) in rarest(bytes) {
+                for (offset, first, gram) in rarest(bytes, &self.crowds) {
+                    *self.crowds.entry(folded(gram)).or_default() += 1;
                     window(gram, first.map_or(u32::MAX, column), offset);
                 }
             }
             _ => return false,
         }
-        self.literals.push(Literal { bytes: bytes.into(), fold, target });
+        self.literals.push(Literal::new(bytes, fold, target));
         true
     }
 
@@ -141,7 +181,9 @@ impl LiteralsBuilder {
                 *head = if head.1 == 0 { (i, i + 1) } else { (head.0, i + 1) };
             }
         }
-        Literals { rows, heads: heads.into(), windows: self.windows.into(), literals: self.literals.into() }
+        let arounds = self.windows.iter().map(|window| window.around).collect();
+        let (windows, literals) = (self.windows.into(), self.literals.into());
+        Literals { rows, heads: heads.into(), windows, arounds, literals }
     }
 }
 
@@ -205,44 +247,46 @@ impl Literals {
     fn candidates(&self, text: &[u8], gram: u32, at: usize, hits: &mut impl Hits) {
         let Some(&(from, to)) = self.heads.get(head_of(gram)) else { return };
         let around = at.checked_sub(LEAD).and_then(|from| text.get(from..from + 8));
-        let around = around.and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
-        for window in self.windows.get(from as usize..to as usize).unwrap_or_default() {
+        let Some(around) = around.and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes) else {
             // Near the ends of the text there are not eight bytes to compare.
-            if window.gram != gram || around.is_some_and(|a| (a ^ window.around) & window.mask != 0) {
-                continue;
+            let windows = self.windows.get(from as usize..to as usize).unwrap_or_default();
+            windows.iter().filter(|w| w.gram == gram).for_each(|w| self.candidate(text, w, at, false, hits));
+            return;
+        };
+        for (known, window) in (from..to).map(|i| (self.arounds.get(i as usize), i)) {
+            if known.is_some_and(|known| (around ^ known.value) & known.mask == 0)
+                && let Some(window) = self.windows.get(window as usize)
+            {
+                self.candidate(text, window, at, window.whole, hits);
             }
-            let Some(start) = at.checked_add_signed(-window.offset as isize) else { continue };
-            let Some(literal) = self.literals.get(window.literal as usize) else { continue };
-            if !hits.wants(literal.target, start) {
-                continue;
-            }
-            if window.whole && around.is_some() {
-                hits.hit(literal.target, start);
-                continue;
-            }
-            let Some(found) = text.get(start..start + literal.bytes.len()) else { continue };
-            let same = if literal.fold {
-                found.eq_ignore_ascii_case(&literal.bytes)
-            } else {
-                *found == *literal.bytes
-            };
-            if same {
-                hits.hit(literal.target, start);
-            }
+        }
+    }
+
+    /// Tells of a literal if it stands where its window at `at` says; `known` says that it does.
+    #[inline(always)]
+    fn candidate(&self, text: &[u8], window: &Window, at: usize, known: bool, hits: &mut impl Hits) {
+        let Some(start) = at.checked_add_signed(-window.offset as isize) else { return };
+        let Some(literal) = self.literals.get(window.literal as usize) else { return };
+        if !hits.wants(literal.target, start) {
+            return;
+        }
+        if known || literal.stands_at(text, start) {
+            hits.hit(literal.target, start);
         }
     }
 }
 
 /// The rarest window at an even and the rarest at an odd offset of a literal of four bytes or more: its first byte, if the literal has
 /// it, and the others. In a literal that can overlap with itself the two are so near that occurrences are found in their order.
-fn rarest(bytes: &[u8]) -> Vec<(i32, Option<u8>, [u8; 3])> {
+fn rarest(bytes: &[u8], crowds: &HashMap<u32, usize>) -> Vec<(i32, Option<u8>, [u8; 3])> {
     let repeats = |by: &usize| bytes.get(*by..).is_some_and(|rest| bytes.starts_with(rest));
     let period = (1..bytes.len()).find(repeats).unwrap_or(bytes.len());
     // Counted from the byte before the literal.
     let windows = bytes.windows(3).enumerate().filter_map(|(at, last)| {
         let last = <[u8; 3]>::try_from(last).ok()?;
         let first = at.checked_sub(1).and_then(|at| bytes.get(at)).copied();
-        Some((at, first, last, frequency(first, last)))
+        let is_crowded = crowds.get(&folded(last)).is_some_and(|literals| *literals >= CROWD);
+        Some((at, first, last, frequency(first, last) * if is_crowded { CROWDED } else { 1.0 }))
     });
     let (odd, even): (Vec<_>, Vec<_>) = windows.partition(|(at, ..)| at % 2 == 0);
     let pairs = even.iter().flat_map(|e| odd.iter().map(move |o| [*e, *o]));
@@ -252,21 +296,24 @@ fn rarest(bytes: &[u8]) -> Vec<(i32, Option<u8>, [u8; 3])> {
     best.into_iter().flatten().map(|(at, first, last, _)| (offset(at), first, last)).collect()
 }
 
-/// What a literal has in the eight bytes of which the first stands [`LEAD`] bytes before its window at `offset`, the mask of it, and
-/// whether that is the whole literal.
-fn around(bytes: &[u8], fold: bool, offset: i32) -> (u64, u64, bool) {
+/// What a literal has in the eight bytes of which the first stands [`LEAD`] bytes before its window at `offset`, with the window's last
+/// three bytes, and whether that is the whole literal.
+fn around(bytes: &[u8], fold: bool, offset: i32, gram: [u8; 3]) -> (Around, bool) {
     let (mut value, mut mask) = ([0; 8], [0; 8]);
     let mut covered = 0;
     for (i, (value, mask)) in value.iter_mut().zip(&mut mask).enumerate() {
         let at = (offset as isize + i as isize).checked_sub_unsigned(LEAD);
         let byte = at.and_then(|at| usize::try_from(at).ok()).and_then(|at| bytes.get(at));
-        if let Some(byte) = byte {
-            *mask = if fold && byte.is_ascii_alphabetic() { !0x20 } else { !0 };
-            *value = *byte & *mask;
-            covered += 1;
+        // A byte of the window beside the literal may have either letter case.
+        let beside = i.checked_sub(LEAD + 1).and_then(|i| gram.get(i));
+        if let Some(known) = byte.or(beside) {
+            let folds = byte.is_none_or(|b| fold && b.is_ascii_alphabetic());
+            *mask = if folds { !0x20 } else { !0 };
+            *value = *known & *mask;
         }
+        covered += usize::from(byte.is_some());
     }
-    (u64::from_le_bytes(value), u64::from_le_bytes(mask), covered == bytes.len())
+    (Around { value: u64::from_le_bytes(value), mask: u64::from_le_bytes(mask) }, covered == bytes.len())
 }
 
 #[inline(always)]

@@ -10,6 +10,9 @@ use super::class::Runs;
 pub(super) struct Memory {
     pub(super) runs: Runs,
     pub(super) connection: Connection,
+    pub(super) judged: Judged,
+    /// Where the name ends that was last asked for its value, and where that begins.
+    assigned: Option<(usize, Option<usize>)>,
     /// By pattern: further candidates before this offset are settled.
     done: Vec<usize>,
     /// By rule.
@@ -30,8 +33,26 @@ impl Memory {
         Self {
             runs: Runs::new(elements),
             connection: Connection::default(),
+            judged: Judged::default(),
+            assigned: None,
             done: vec![0; patterns],
             near: vec![Nearby::default(); rules],
+        }
+    }
+
+    /// Where the value of a name begins that ends at `after`, as `find` says. Several patterns ask for the same.
+    pub(super) fn assigned(
+        &mut self,
+        after: usize,
+        find: impl FnOnce(usize) -> Option<usize>,
+    ) -> Option<usize> {
+        match self.assigned {
+            Some((known, value)) if known == after => value,
+            Some(_) | None => {
+                let value = find(after);
+                self.assigned = Some((after, value));
+                value
+            }
         }
     }
 
@@ -77,6 +98,56 @@ impl Memory {
                 let start = if goes_on { known.none.start } else { window.start };
                 known.none = start..window.end.max(if goes_on { known.none.end } else { 0 });
                 false
+            }
+        }
+    }
+}
+
+/// How many candidates are remembered, by what they look like.
+const JUDGED: usize = 32;
+
+/// What was said of the last candidates: one that comes again byte for byte is answered from here.
+#[derive(Debug, Default)]
+pub(super) struct Judged([Option<Answer>; JUDGED]);
+
+/// A question, where its candidate stands, and whether that was taken.
+type Answer = (Kind, (usize, usize), bool);
+
+/// Whose question a candidate was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A rule's, by its number.
+    Rule(usize),
+    /// Whether this is a password of a URL, and its host.
+    Password,
+    /// Whether this is a token in the place of a URL's user.
+    Lone,
+    Basic,
+    Bearer,
+    Connection,
+}
+
+impl Judged {
+    /// Whether a candidate at this place of the text is taken, by its bytes alone.
+    pub(super) fn by_bytes(
+        &mut self,
+        kind: Kind,
+        text: &[u8],
+        place: (usize, usize),
+        judge: impl FnOnce() -> bool,
+    ) -> bool {
+        let bytes = |(start, end): (usize, usize)| text.get(start..end).unwrap_or_default();
+        let value = bytes(place);
+        let byte = |at: usize| value.get(at).map_or(0, |b| usize::from(*b));
+        let rule = if let Kind::Rule(rule) = kind { rule } else { 0 };
+        let slot = rule + byte(value.len() / 2) * 3 + byte(value.len().saturating_sub(2)) * 7;
+        let Some(slot) = self.0.get_mut(slot % JUDGED) else { return judge() };
+        match slot {
+            Some((known, other, accepts)) if *known == kind && bytes(*other) == value => *accepts,
+            Some(_) | None => {
+                let accepts = judge();
+                *slot = Some((kind, place, accepts));
+                accepts
             }
         }
     }
@@ -167,6 +238,21 @@ mod tests {
                 let plain = text[window.clone()].to_ascii_lowercase();
                 let expected = words.iter().any(|word| plain.contains(word.as_str()));
                 assert_eq!(memory.is_near(0, &words, text.as_bytes(), window), expected);
+            }
+        }
+
+        #[test]
+        fn what_is_remembered_of_a_candidate_is_what_its_bytes_say(
+            text in "[abc]{0,40}",
+            places in proptest::collection::vec((0..40usize, 0..4usize, 0..3usize), 1..60),
+        ) {
+            let text = text.as_bytes();
+            let mut memory = Judged::default();
+            for (at, len, rule) in places {
+                let (start, end) = (at.min(text.len()), (at + len).min(text.len()));
+                let takes = |rule: usize| text[start..end].iter().filter(|b| **b == b'a').count() == rule;
+                let answer = memory.by_bytes(Kind::Rule(rule), text, (start, end), || takes(rule));
+                assert_eq!(answer, takes(rule));
             }
         }
 

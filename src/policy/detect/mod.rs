@@ -22,7 +22,7 @@ mod wide;
 
 use class::Class;
 use literals::{Beside, Hits, Literals, LiteralsBuilder};
-use memory::Memory;
+use memory::{Kind, Memory};
 use native::Native;
 pub use sample::Sample;
 use shape::Shape;
@@ -133,7 +133,7 @@ impl Detector {
         let narrow = wide::narrow(content);
         let by_rule = |text: &[u8], read: Option<Formats>| {
             let mut spans = engine.spans(text, formats.is_some());
-            spans.extend(read.map(|f| self.formats.spans(f, text, false)).unwrap_or_default());
+            super::append(&mut spans, read.map(|f| self.formats.spans(f, text, false)).unwrap_or_default());
             spans
         };
         let by_value = |text: &[u8]| -> Vec<Span> {
@@ -189,20 +189,21 @@ fn span_of(range: std::ops::Range<usize>, rule: RuleId) -> Span {
 
 /// Sorted, overlapping spans merged; the longer one's rule stands for both, of two alike the first one's.
 pub(super) fn normal(mut spans: Vec<Span>) -> Vec<Span> {
-    spans.sort_by_key(|s| (s.start, std::cmp::Reverse(s.len)));
-    let mut out: Vec<Span> = Vec::with_capacity(spans.len());
-    for span in spans {
-        match out.last_mut() {
-            Some(last) if span.start < last.start + last.len => {
-                if span.len > last.len {
-                    last.rule = span.rule;
-                }
-                last.len = last.len.max(span.start + span.len - last.start);
-            }
-            Some(_) | None => out.push(span),
-        }
+    let order = |span: &Span| (span.start, std::cmp::Reverse(span.len));
+    if !spans.is_sorted_by_key(order) {
+        spans.sort_by_key(order);
     }
-    out
+    spans.dedup_by(|span, last| {
+        let overlaps = span.start < last.start + last.len;
+        if overlaps {
+            if span.len > last.len {
+                last.rule = span.rule;
+            }
+            last.len = last.len.max(span.start + span.len - last.start);
+        }
+        overlaps
+    });
+    spans
 }
 
 /// One search of one text.
@@ -218,12 +219,14 @@ struct Scan<'a> {
 impl Hits for Scan<'_> {
     fn wants(&self, target: usize, at: usize) -> bool {
         self.memory.as_ref().is_none_or(|memory| memory.done(target) <= at)
+            && self.engine.patterns.get(target).is_some_and(|pattern| match &pattern.how {
+                How::Shape(shape) => shape.may_stand(self.text, at),
+                How::Assigned { .. } | How::Regex { .. } | How::Native { .. } => true,
+            })
     }
 
     fn hit(&mut self, target: usize, at: usize) {
-        let Some(pattern) = self.engine.patterns.get(target).filter(|_| self.wants(target, at)) else {
-            return;
-        };
+        let Some(pattern) = self.engine.patterns.get(target) else { return };
         let engine = self.engine;
         // One element more, for words.
         let memory = self.memory.get_or_insert_with(|| {
@@ -292,11 +295,13 @@ impl Engine {
     /// The offset up to which candidates of a shape are settled, of which one at `at` was refused: one inside a word begins no token,
     /// and neither do those behind it in the same word.
     fn refused_until(&self, shape: &Shape, memory: &mut Memory, text: &[u8], at: usize) -> usize {
-        if !shape.begins_words() || shape::left_ok(text, at, shape.left) {
+        // It lies so deep in a word that what stands before it is no escape.
+        let before = at.checked_sub(shape::ESCAPE_MAX + 1).and_then(|from| text.get(from..at));
+        let in_word = before.is_some_and(|bytes| bytes.iter().rev().all(u8::is_ascii_alphanumeric));
+        if !in_word || !shape.begins_words() {
             return at;
         }
-        let (start, end) = memory.runs.around(self.elements, &self.letters, text, at);
-        if at - start > shape::ESCAPE_MAX { end.max(at) } else { at }
+        memory.runs.around(self.elements, &self.letters, text, at).1.max(at)
     }
 
     /// Judges a candidate and returns the offset up to which further candidates of this pattern are settled.
@@ -327,7 +332,9 @@ impl Engine {
                 m.end
             }
             How::Assigned { keyword, shapes } => {
-                let Some(value) = assigned(text, at + keyword) else { return at };
+                let Some(value) = memory.assigned(at + keyword, |after| assigned(text, after)) else {
+                    return at;
+                };
                 for shape in shapes {
                     if let Some(m) = shape.at_start(&mut memory.runs, text, value)
                         && self.accepts(pattern.rule, memory, text, (m.start, m.end), m.secret)
@@ -372,19 +379,17 @@ impl Engine {
     ) -> bool {
         let Some((_, rule)) = self.rules.get(index) else { return false };
         let value = text.get(secret.0..secret.1).unwrap_or_default();
-        if excepted(rule, value) {
-            return false;
-        }
         if let Some(near) = &rule.near {
             let window = all.0.saturating_sub(near.within)..text.len().min(all.1 + near.within);
             if !memory.is_near(index, &near.keywords, text, window) {
                 return false;
             }
         }
-        if rule.checksum.is_some_and(|sum| sum.holds(value)) {
-            return true;
-        }
-        checks::is_random(body_of(value), rule.entropy)
+        memory.judged.by_bytes(Kind::Rule(index), text, secret, || {
+            !excepted(rule, value)
+                && (rule.checksum.is_some_and(|sum| sum.holds(value))
+                    || checks::is_random(body_of(value), rule.entropy))
+        })
     }
 }
 
@@ -404,24 +409,50 @@ fn excepted(rule: &Rule, value: &[u8]) -> bool {
         || rule.except_regex.as_ref().is_some_and(|regex| regex.is_match(value))
 }
 
+/// What a byte may be between a name and its value, a bit each.
+const NAME: u8 = 1;
+const CLOSES: u8 = 2;
+const OPERATOR: u8 = 4;
+const OPENS: u8 = 8;
+
+const BETWEEN: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut b = 0;
+    while b < 256 {
+        let byte = b as u8;
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.') {
+            table[b] |= NAME;
+        }
+        if matches!(byte, b'"' | b'\'' | b'`' | b' ' | b'\t' | b'\\' | b']' | b')' | b'*') {
+            table[b] |= CLOSES;
+        }
+        if matches!(byte, b'=' | b':' | b'>' | b',' | b'(' | b'|' | b'?' | b'~' | b'-') {
+            table[b] |= OPERATOR;
+        }
+        if matches!(byte, b'"' | b'\'' | b'`' | b' ' | b'\t' | b'\\' | b'[' | b'(' | b'=' | b'>' | b'*') {
+            table[b] |= OPENS;
+        }
+        b += 1;
+    }
+    table
+};
+
 /// Where the value begins that is assigned to a name whose keyword ends at `after`: behind the rest of the name, an optional
 /// quote or bracket, an operator, and an optional quote.
 fn assigned(text: &[u8], after: usize) -> Option<usize> {
     let rest = text.get(after..text.len().min(after + 80))?;
-    let count = |from: usize, max: usize, set: &dyn Fn(u8) -> bool| {
-        rest.iter().skip(from).take(max).take_while(|b| set(**b)).count()
+    let count = |from: usize, max: usize, kind: u8| {
+        let bytes = rest.iter().skip(from).take(max);
+        bytes.take_while(|b| BETWEEN[usize::from(**b)] & kind != 0).count()
     };
-    let mut at = count(0, 30, &|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
-    at += count(at, 6, &|b| matches!(b, b'"' | b'\'' | b'`' | b' ' | b'\t' | b'\\' | b']' | b')' | b'*'));
-    let operator =
-        count(at, 3, &|b| matches!(b, b'=' | b':' | b'>' | b',' | b'(' | b'|' | b'?' | b'~' | b'-'));
+    let mut at = count(0, 30, NAME);
+    at += count(at, 6, CLOSES);
+    let operator = count(at, 3, OPERATOR);
     if operator == 0 {
         return None;
     }
     at += operator;
-    at += count(at, 8, &|b| {
-        matches!(b, b'"' | b'\'' | b'`' | b' ' | b'\t' | b'\\' | b'[' | b'(' | b'=' | b'>' | b'*')
-    });
+    at += count(at, 8, OPENS);
     Some(after + at)
 }
 

@@ -3,7 +3,7 @@
 //! its own literal begins with, so that repeating the literal costs nothing extra.
 
 use super::checks::{is_crypt, is_monotonous, is_placeholder, is_reference};
-use super::memory::{Connection, Memory};
+use super::memory::{Judged, Kind, Memory};
 use super::pem::{self, decode_base64};
 
 /// A finder in code that a rule of `tokens.toml` names.
@@ -43,9 +43,9 @@ impl Native {
     ) -> Option<(usize, usize)> {
         match self {
             Self::PrivateKey => pem::body(text, at),
-            Self::UrlUserinfo => userinfo(text, at, config),
-            Self::Authorization => authorization(text, at + len),
-            Self::ConnectionString => connection_string(&mut memory.connection, text, at, at + len, config),
+            Self::UrlUserinfo => userinfo(&mut memory.judged, text, at, config),
+            Self::Authorization => authorization(&mut memory.judged, text, at + len),
+            Self::ConnectionString => connection_string(memory, text, at, at + len, config),
         }
     }
 }
@@ -134,7 +134,7 @@ fn is_weak_phrase(lower: &[u8]) -> bool {
     words.peek().is_some() && words.all(|w| PASSWORD_WORDS.contains(&w))
 }
 
-fn userinfo(text: &[u8], at: usize, config: bool) -> Option<(usize, usize)> {
+fn userinfo(memory: &mut Judged, text: &[u8], at: usize, config: bool) -> Option<(usize, usize)> {
     let scheme = text.get(at.saturating_sub(16)..at)?;
     let letters = scheme
         .iter()
@@ -159,9 +159,16 @@ fn userinfo(text: &[u8], at: usize, config: bool) -> Option<(usize, usize)> {
     match info.iter().position(|b| *b == b':') {
         Some(colon) => {
             let password = info.get(colon + 1..)?;
-            secret_password(password, host, config).then_some((start + colon + 1, start + host_at))
+            let (from, to) = (start + colon + 1, start + host_at);
+            let with_host = (from, start + authority.len());
+            memory
+                .by_bytes(Kind::Password, text, with_host, || secret_password(password, host, config))
+                .then_some((from, to))
         }
-        None => is_lone_token(info).then_some((start, start + host_at)),
+        None => {
+            let token = (start, start + host_at);
+            memory.by_bytes(Kind::Lone, text, token, || is_lone_token(info)).then_some(token)
+        }
     }
 }
 
@@ -277,7 +284,7 @@ fn is_lone_token(info: &[u8]) -> bool {
         && info.iter().filter(|b| matches!(b, b'.' | b'-')).count() <= 2
 }
 
-fn authorization(text: &[u8], after: usize) -> Option<(usize, usize)> {
+fn authorization(memory: &mut Judged, text: &[u8], after: usize) -> Option<(usize, usize)> {
     let rest = text.get(after..text.len().min(after + 96))?;
     let gap = |bytes: &[u8], set: &[u8]| bytes.iter().position(|b| !set.contains(b)).unwrap_or(bytes.len());
     let mut at = gap(rest, b"\"'` \t\\])");
@@ -301,8 +308,12 @@ fn authorization(text: &[u8], after: usize) -> Option<(usize, usize)> {
         .position(|b| !b.is_ascii_alphanumeric() && !b"-._~+/=".contains(b))
         .unwrap_or(value.len());
     let value = value.get(..len)?;
-    let secret = if scheme == b"basic" { basic_is_secret(value) } else { bearer_is_secret(value) };
-    secret.then_some((start, start + len))
+    let place = (start, start + len);
+    let secret = match scheme.as_slice() {
+        b"basic" => memory.by_bytes(Kind::Basic, text, place, || basic_is_secret(value)),
+        _ => memory.by_bytes(Kind::Bearer, text, place, || bearer_is_secret(value)),
+    };
+    secret.then_some(place)
 }
 
 fn basic_is_secret(value: &[u8]) -> bool {
@@ -329,7 +340,7 @@ fn bearer_is_secret(value: &[u8]) -> bool {
 }
 
 fn connection_string(
-    memory: &mut Connection,
+    memory: &mut Memory,
     text: &[u8],
     at: usize,
     after: usize,
@@ -341,7 +352,7 @@ fn connection_string(
     if !before.iter().rev().find(|b| **b != b' ').is_none_or(begins) {
         return None;
     }
-    if !memory.holds(text, at) {
+    if !memory.connection.holds(text, at) {
         return None;
     }
     let rest = text.get(after..text.len().min(after + 256))?;
@@ -350,6 +361,14 @@ fn connection_string(
     let stop = |b: &u8| matches!(b, b';' | b'"' | b'\'' | b'<' | b'&' | b'`') || b.is_ascii_control();
     let len = rest.iter().position(stop)?;
     let value = rest.get(..len)?;
+    let place = (after + skip, after + skip + len);
+    memory
+        .judged
+        .by_bytes(Kind::Connection, text, place, || is_connection_password(value, config))
+        .then_some(place)
+}
+
+fn is_connection_password(value: &[u8], config: bool) -> bool {
     let secret = if config {
         !is_reference(value) && !is_placeholder_word(value)
     } else {
@@ -360,7 +379,7 @@ fn connection_string(
             && looks_chosen(value)
             && !is_list_of_assignments(value)
     };
-    (secret && !is_crypt(value)).then_some((after + skip, after + skip + len))
+    secret && !is_crypt(value)
 }
 
 /// An assignment and the next one.

@@ -18,6 +18,20 @@ pub(super) enum Elem {
     Class { class: Class, min: usize, max: usize, id: usize },
 }
 
+impl Elem {
+    /// How many bytes it has at least.
+    fn least(&self) -> usize {
+        match self {
+            Self::Lit(bytes) => bytes.len(),
+            Self::Class { min, .. } => *min,
+        }
+    }
+
+    fn is_fixed(&self) -> bool {
+        matches!(self, Self::Lit(_)) || matches!(self, Self::Class { min, max, .. } if min == max)
+    }
+}
+
 /// What may not stand directly before a match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -38,30 +52,71 @@ pub(super) struct Shape {
     anchor: Option<usize>,
     secret: (usize, usize),
     pub(super) left: Left,
-    /// What stands behind the anchor, and at the beginning.
-    behind: Option<Run>,
-    first: Option<Run>,
+    /// What every match has at fixed distances from its anchor, and from its beginning.
+    around_anchor: Box<[Must]>,
+    behind_start: Box<[Must]>,
 }
 
-/// Bytes of a class that must follow each other, so many bytes behind a place. Two of them tell most of what only begins like a match.
+/// A byte that every match has, so many bytes from a place. A few of them tell most of what only begins like a match.
 #[derive(Debug, Clone, Copy)]
-struct Run {
-    skip: usize,
+struct Must {
+    offset: isize,
     class: Class,
-    min: usize,
+    /// The text may end here.
+    or_end: bool,
 }
 
-impl Run {
-    fn of(skip: usize, elem: Option<&Elem>) -> Option<Self> {
-        match elem {
-            Some(Elem::Class { class, min: min @ 1.., .. }) => Some(Self { skip, class: *class, min: *min }),
-            Some(Elem::Class { .. } | Elem::Lit(_)) | None => None,
-        }
+impl Must {
+    fn holds(all: &[Self], text: &[u8], at: usize) -> bool {
+        all.iter().all(|must| {
+            let byte = at.checked_add_signed(must.offset).map(|at| text.get(at));
+            byte.is_some_and(|byte| byte.map_or(must.or_end, |b| must.class.has(*b)))
+        })
     }
 
-    fn may_follow(run: Option<&Self>, text: &[u8], at: usize) -> bool {
-        let has = |run: &Self, n: usize| text.get(at + run.skip + n).is_some_and(|b| run.class.has(*b));
-        run.is_none_or(|run| has(run, run.min - 1) && has(run, 0))
+    /// What every match has around element `index`, whose own bytes are known if it is an `anchor`: counted from where it begins, what
+    /// says most first.
+    fn of(elems: &[Elem], index: usize, anchor: bool) -> Box<[Self]> {
+        let mut all: Vec<Self> = Vec::new();
+        let mut add = |offset: isize, class| all.push(Self { offset, class, or_end: false });
+        let mut end = 0;
+        let mut is_fixed = true;
+        for (i, elem) in elems.iter().enumerate().skip(index) {
+            if !(anchor && i == index) {
+                Self::of_elem(elem, end, &mut add);
+            }
+            end += elem.least() as isize;
+            is_fixed = elem.is_fixed();
+            if !is_fixed {
+                break;
+            }
+        }
+        let mut start = 0;
+        for elem in elems.iter().take(index).rev() {
+            start -= elem.least() as isize;
+            Self::of_elem(elem, start, &mut add);
+            if !elem.is_fixed() {
+                break;
+            }
+        }
+        all.sort_by_key(|must| must.class.count());
+        if let Some(Elem::Class { class, .. }) = elems.last().filter(|_| is_fixed) {
+            all.push(Self { offset: end, class: class.or_alnum().complement(), or_end: true });
+        }
+        all.into()
+    }
+
+    /// Adds what an element has that begins at `at`, as far as it is as short as it can be.
+    fn of_elem(elem: &Elem, at: isize, add: &mut impl FnMut(isize, Class)) {
+        match elem {
+            Elem::Lit(bytes) => (at..).zip(bytes).for_each(|(at, byte)| add(at, Class::of(&[*byte]))),
+            Elem::Class { class, min, .. } => {
+                let min = *min as isize;
+                for place in [0, min - 1, min / 2].into_iter().filter(|place| (0..min).contains(place)) {
+                    add(at + place, *class);
+                }
+            }
+        }
     }
 }
 
@@ -108,11 +163,11 @@ impl Shape {
             return Err(format!("a shape has 1 to {ELEMENTS_MAX} elements, this one {}", elems.len()));
         }
         let secret = (secret.0.unwrap_or(0), secret.1.unwrap_or(elems.len()));
-        let mut shape = Self { elems, anchor: None, secret, left, behind: None, first: None };
+        let mut shape =
+            Self { elems, anchor: None, secret, left, around_anchor: [].into(), behind_start: [].into() };
         shape.anchor = shape.best_anchor();
-        shape.first = Run::of(0, shape.elems.first());
-        let anchor = shape.anchor().map_or(0, |(bytes, _)| bytes.len());
-        shape.behind = shape.anchor.and_then(|at| Run::of(anchor, shape.elems.get(at + 1)));
+        shape.around_anchor = shape.anchor.map(|at| Must::of(&shape.elems, at, true)).unwrap_or_default();
+        shape.behind_start = Must::of(&shape.elems, 0, false);
         Ok(shape)
     }
 
@@ -160,10 +215,14 @@ impl Shape {
         self.anchor == Some(0) && self.left != Left::Any
     }
 
-    /// Matches with the anchor at `at`.
+    /// Whether the anchor at `at` has around it what every match has.
+    pub(super) fn may_stand(&self, text: &[u8], at: usize) -> bool {
+        Must::holds(&self.around_anchor, text, at)
+    }
+
+    /// Matches with the anchor at `at`, if it may stand there.
     pub(super) fn at_anchor(&self, runs: &mut Runs, text: &[u8], at: usize) -> Option<Match> {
         let anchor = self.anchor?;
-        Run::may_follow(self.behind.as_ref(), text, at).then_some(())?;
         if anchor == 0 && !left_ok(text, at, self.left) {
             return None;
         }
@@ -175,7 +234,7 @@ impl Shape {
 
     /// Matches with the first element at `at`.
     pub(super) fn at_start(&self, runs: &mut Runs, text: &[u8], at: usize) -> Option<Match> {
-        Run::may_follow(self.first.as_ref(), text, at).then_some(())?;
+        Must::holds(&self.behind_start, text, at).then_some(())?;
         let mut bounds = [at; ELEMENTS_MAX + 1];
         self.rightwards(runs, text, 0, &mut bounds)?;
         self.finish(text, &bounds)
