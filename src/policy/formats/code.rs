@@ -14,8 +14,23 @@ const GAP_MAX: usize = 48;
 /// How long a literal may be.
 const LITERAL_MAX: usize = 16 << 10;
 
+/// What may stand in a name: 1 also at its beginning, 2 only behind that.
+const NAMES: [u8; 256] = {
+    let mut names = [0; 256];
+    let mut b = 0;
+    while b < 256 {
+        names[b] = match b as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' => 1,
+            b'-' | b'.' | b'$' | b'@' | b'?' | b'!' => 2,
+            _ => 0,
+        };
+        b += 1;
+    }
+    names
+};
+
 fn is_name(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b == b'_'
+    NAMES[usize::from(b)] == 1
 }
 
 /// Masks literals that are assigned to secret names, and those that are passed beside them if `calls` says so.
@@ -25,7 +40,7 @@ pub(super) fn scan(sink: &mut Sink<'_>, range: Range<usize>, calls: bool) {
     let mut identified = 0;
     while let Some(rest) = sink.text.get(at..range.end).filter(|r| !r.is_empty()) {
         let Some(begin) = rest.iter().position(|b| is_name(*b)) else { return };
-        let inner = |b: &u8| is_name(*b) || matches!(b, b'-' | b'.' | b'$' | b'@' | b'?' | b'!');
+        let inner = |b: &u8| NAMES[usize::from(*b)] != 0;
         let name = rest.get(begin..).unwrap_or_default();
         let len = name.iter().position(|b| !inner(b)).unwrap_or(name.len());
         let start = at + begin;
@@ -45,15 +60,7 @@ pub(super) fn scan(sink: &mut Sink<'_>, range: Range<usize>, calls: bool) {
         let judged @ Judged::Secret(..) = sink.judge(name, Level::Keys) else { continue };
         let quote =
             start.checked_sub(1).and_then(|b| sink.text.get(b)).copied().filter(|b| b"\"'`".contains(b));
-        let quoted = quote.is_some();
-        let method = name.rsplit(|b| *b == b'.').next().unwrap_or_default();
-        let place = Place {
-            quote,
-            calls,
-            // `creds.get("x")` asks for a name.
-            called: by || matches!(sink.judge(method, Level::Keys), Judged::Secret(..)),
-            listed: quoted && is_listed(sink.slice(range.start..start - 1)),
-        };
+        let place = Place { quote, calls, by, name, before: range.start..start };
         if let Some(literal) = literal(sink, end..range.end, &place) {
             let text = sink.slice(literal.clone());
             if !is_label(text, name) && !is_variable(sink, text) {
@@ -65,18 +72,32 @@ pub(super) fn scan(sink: &mut Sink<'_>, range: Range<usize>, calls: bool) {
 }
 
 /// How a name stands.
-struct Place {
+struct Place<'a> {
     /// The quote it stands behind.
     quote: Option<u8>,
     /// Whether what is passed beside a name counts.
     calls: bool,
-    /// Whether what is passed to the name itself may be its value.
-    called: bool,
-    /// Whether a name in quotes is one of a list, or passed to a function that hardly gives it a value.
-    listed: bool,
+    /// Whether it is `IDENTIFIED BY`.
+    by: bool,
+    name: &'a [u8],
+    /// What stands before it, and the quote.
+    before: Range<usize>,
 }
 
-/// See [`Place::listed`]; `before` is what stands before the quote.
+impl Place<'_> {
+    /// Whether what is passed to the name itself may be its value: `creds.get("x")` asks for a name.
+    fn is_called(&self, sink: &Sink<'_>) -> bool {
+        let method = self.name.rsplit(|b| *b == b'.').next().unwrap_or_default();
+        self.by || matches!(sink.judge(method, Level::Keys), Judged::Secret(..))
+    }
+
+    /// Whether a name in quotes is one of a list, or passed to a function that hardly gives it a value.
+    fn is_listed(&self, sink: &Sink<'_>) -> bool {
+        self.quote.is_some() && is_listed(sink.slice(self.before.start..self.before.end - 1))
+    }
+}
+
+/// See [`Place::is_listed`]; `before` is what stands before the quote.
 fn is_listed(before: &[u8]) -> bool {
     let before = before.trim_ascii_end();
     match before.split_last() {
@@ -111,7 +132,7 @@ fn is_secret_name(sink: &Sink<'_>, text: &[u8]) -> bool {
 
 /// Several words with signs between them, as names have: `ftp_user`, `server.api.http2`.
 fn is_name_of_words(text: &[u8]) -> bool {
-    let dotted = text.contains(&b'.') && !value::looks_random(text);
+    let dotted = text.contains(&b'.') && !super::random::looks_random(text);
     let letter = |b: &u8| {
         b.is_ascii_alphabetic() || matches!(b, b'_' | b'-') || (dotted && (b.is_ascii_digit() || *b == b'.'))
     };
@@ -131,21 +152,27 @@ fn is_label(text: &[u8], name: &[u8]) -> bool {
         words.last().map(|word| word.strip_suffix(b"s").unwrap_or(word))
     }
     let all_in = |few: &Words, many: &Words| few.len() > 1 && few.iter().all(|w| many.contains(w));
-    let words = super::names::words(text);
-    let of_name = super::names::words(name);
     let plain = text.iter().all(|b| b.is_ascii_alphabetic() || b"_-. ".contains(b));
     let signs = text.iter().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(b));
-    let digits = text.iter().filter(|b| b.is_ascii_digit()).count();
-    value::is_prose(text)
+    if value::is_prose(text)
         || is_prompt(text.trim_ascii())
-        || (plain && all_in(&words, &of_name))
+        || text.chunks(2).all(|pair| matches!(pair, [b'\\', b'n' | b'r' | b't' | b'0']))
+        || text.contains(&b'|') && text.iter().all(|b| b.is_ascii_alphanumeric() || b"|:_,".contains(b))
+    {
+        return true;
+    }
+    if !plain && !signs {
+        return false;
+    }
+    let words = super::names::words(text);
+    let of_name = super::names::words(name);
+    let digits = text.iter().filter(|b| b.is_ascii_digit()).count();
+    (plain && all_in(&words, &of_name))
         || (plain && words.len() <= 5 && all_in(&of_name, &words))
         || (plain && words.len() <= 3 && last(&words) == last(&of_name))
         // `secretAccessKey: 'secret'`, and a constant that is called as what it says.
         || (plain && words.len() == 1 && of_name.contains(words.get(0)))
         || (signs && words == of_name && (words.len() > 2 || digits <= 3))
-        || text.chunks(2).all(|pair| matches!(pair, [b'\\', b'n' | b'r' | b't' | b'0']))
-        || text.contains(&b'|') && text.iter().all(|b| b.is_ascii_alphanumeric() || b"|:_,".contains(b))
 }
 
 /// How many bytes of a set follow in a text, up to the longest gap.
@@ -174,16 +201,18 @@ const OPERATORS: &[&[u8]] =
     &[b"=>", b":=", b"||=", b"||", b"??=", b"??", b"->", b"==", b"+=", b"=", b":", b"or ", b"(", b","];
 
 /// The literal that belongs to a name which ends where `range` begins.
-fn literal(sink: &Sink<'_>, range: Range<usize>, place: &Place) -> Option<Range<usize>> {
+fn literal(sink: &Sink<'_>, range: Range<usize>, place: &Place<'_>) -> Option<Range<usize>> {
     let (rest, at) = (sink.slice(range.clone()), range.start);
-    let Place { quote, calls, called, listed } = *place;
+    let Place { quote, calls, .. } = *place;
     let quoted = quote.is_some();
     let skip = |from: usize, set: &[u8]| from + run(rest, from, set);
     let mut from = skip(0, if quoted { b"\"'`\\])} \t" } else { b"]) \t" });
-    let found = OPERATORS.iter().find(|op| rest.get(from..).is_some_and(|r| r.starts_with(op)));
+    let sign = rest.get(from);
+    let may = |op: &&&[u8]| op.first() == sign && rest.get(from..).is_some_and(|r| r.starts_with(op));
+    let found = OPERATORS.iter().find(may);
     match found {
         Some(&b"," | &b"(") if !calls => return None,
-        Some(&b"(") if !called => return None,
+        Some(&b"(") if !place.is_called(sink) => return None,
         Some(&b",") if !quoted => return None,
         Some(op) => from += op.len(),
         // `password "…"`: only with a space, and not behind a closing bracket.
@@ -222,7 +251,8 @@ fn literal(sink: &Sink<'_>, range: Range<usize>, place: &Place) -> Option<Range<
         Some(&b",") => {
             names
                 || is_secret_name(sink, inside)
-                || listed && inside.iter().all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-'))
+                || inside.iter().all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-'))
+                    && place.is_listed(sink)
         }
         // `password=('ansible_ssh_pass', 'ansible_password')`
         _ => names && bracketed && inside.contains(&b'_'),
@@ -242,6 +272,7 @@ fn speaks_for_itself(sink: &Sink<'_>, arguments: &[u8]) -> bool {
 /// The inside of the literal that begins at `from`.
 fn literal_at(text: &[u8], from: usize) -> Option<Range<usize>> {
     let rest = text.get(from..)?;
+    rest.first().filter(|b| b"\"'`\\".contains(b))?;
     let quote = [&b"\"\"\""[..], b"'''", b"\\\"", b"\\'", b"\"", b"'", b"`"]
         .into_iter()
         .find(|q| rest.starts_with(q))?;
@@ -270,7 +301,7 @@ fn literal_at(text: &[u8], from: usize) -> Option<Range<usize>> {
 pub(super) fn lines(sink: &mut Sink<'_>, range: Range<usize>, level: Level) {
     let mut at = range.start;
     while at < range.end {
-        let end = memchr::memchr(b'\n', sink.slice(at..range.end)).map_or(range.end, |n| at + n);
+        let end = sink.line_end(at..range.end);
         let begin = sink.trim(at..end).start;
         if begin == end {
             at = end + 1;
@@ -283,7 +314,7 @@ pub(super) fn lines(sink: &mut Sink<'_>, range: Range<usize>, level: Level) {
         if is_comment {
             comment(sink, begin..end);
         } else {
-            line(sink, at..end, level, false);
+            sink.line(at..end, (level, false), |sink, range| line(sink, range, level, false));
         }
         at = end + 1;
     }
@@ -294,7 +325,9 @@ pub(super) fn lines(sink: &mut Sink<'_>, range: Range<usize>, level: Level) {
 pub(super) fn comment(sink: &mut Sink<'_>, range: Range<usize>) {
     let text = sink.slice(range.clone());
     let lead = text.iter().take_while(|b| b"#;/!*- \t".contains(b)).count();
-    line(sink, range.start + lead..range.end, Level::Keys, true);
+    sink.line(range.start + lead..range.end, (Level::Keys, true), |sink, range| {
+        line(sink, range, Level::Keys, true);
+    });
     scan(sink, range, true);
 }
 
@@ -303,7 +336,9 @@ const LEADS: &[&[u8]] =
 
 fn line(sink: &mut Sink<'_>, range: Range<usize>, level: Level, comment: bool) {
     let mut range = sink.trim(range);
-    if let Some(lead) = LEADS.iter().find(|lead| sink.slice(range.clone()).starts_with(lead)) {
+    let text = sink.slice(range.clone());
+    let leads = |lead: &&&[u8]| lead.first() == text.first() && text.starts_with(lead);
+    if let Some(lead) = LEADS.iter().find(leads) {
         range = sink.trim(range.start + lead.len()..range.end);
     }
     let text = sink.slice(range.clone());

@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use super::code;
+use super::random;
 use super::sink::{Judged, Level, Sink};
-use super::value;
 
 /// How lines are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) fn read(sink: &mut Sink<'_>, range: Range<usize>, level: Level, style
     let mut section = level;
     let mut at = range.start;
     while at < range.end {
-        let end = memchr::memchr(b'\n', sink.slice(at..range.end)).map_or(range.end, |n| at + n);
+        let end = sink.line_end(at..range.end);
         let line = sink.trim(at..end);
         let indented = line.start > at;
         let text = sink.slice(line.clone());
@@ -78,7 +78,7 @@ fn entry(
         // `host ansible_password=… ansible_user=…`: every word for itself.
         sink.value(line.clone(), Judged::Unknown(Level::Keys));
     }
-    if matches!(level, Level::All(_)) && sign + 1 == text.len() && value::looks_random(name) {
+    if matches!(level, Level::All(_)) && sign + 1 == text.len() && random::looks_random(name) {
         // The end of something in base64.
         sink.whole(line, sink.rule);
         return above;
@@ -137,7 +137,7 @@ pub(super) fn properties(sink: &mut Sink<'_>, range: Range<usize>, level: Level)
     let mut above: Option<Judged> = None;
     let mut at = range.start;
     while at < range.end {
-        let end = memchr::memchr(b'\n', sink.slice(at..range.end)).map_or(range.end, |n| at + n);
+        let end = sink.line_end(at..range.end);
         let line = sink.trim(at..end);
         let text = sink.slice(line.clone());
         let slashes = text.iter().rev().take_while(|b| **b == b'\\').count();

@@ -8,8 +8,10 @@ use super::{Format, Formats, Origin, RuleId, Span};
 
 mod code;
 mod ini;
+mod memo;
 mod names;
 mod pair;
+mod random;
 #[cfg(test)]
 mod round_trip_tests;
 mod rules;
@@ -125,11 +127,12 @@ impl FormatRules {
             } else {
                 read(&mut sink, format, begin..text.len(), level);
             }
-            spans.extend(sink.into_spans().into_iter().map(|(range, rule)| Span {
+            let found = sink.into_spans().into_iter().map(|(range, rule)| Span {
                 start: range.start as u64,
                 len: range.len() as u64,
                 rule,
-            }));
+            });
+            super::append(&mut spans, found.collect());
         }
         spans
     }

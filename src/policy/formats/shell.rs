@@ -10,7 +10,7 @@ use super::sink::{Judged, Level, Sink};
 pub(super) fn dotenv(sink: &mut Sink<'_>, range: Range<usize>, level: Level) {
     let mut at = range.start;
     while at < range.end {
-        let end = line_end(sink, at, range.end);
+        let end = sink.line_end(at..range.end);
         let mut line = sink.trim(at..end);
         at = end + 1;
         for lead in [&b"export "[..], b"set ", b"SET "] {
@@ -32,7 +32,7 @@ pub(super) fn dotenv(sink: &mut Sink<'_>, range: Range<usize>, level: Level) {
         let sign = text.get(name + gap).filter(|b| matches!(b, b'=' | b':'));
         if name == 0 || sign.is_none() {
             // A name alone takes its value from outside; anything else is not understood.
-            if name != text.len() || matches!(level, Level::All(_)) && super::value::looks_random(text) {
+            if name != text.len() || matches!(level, Level::All(_)) && super::random::looks_random(text) {
                 sink.value(line, Judged::Unknown(level));
             }
             continue;
@@ -40,13 +40,9 @@ pub(super) fn dotenv(sink: &mut Sink<'_>, range: Range<usize>, level: Level) {
         let judged = sink.judge(text.get(..name).unwrap_or_default(), level);
         let from = line.start + name + gap + 1;
         let value = dotenv_value(sink, from..range.end, line.end);
-        at = at.max(line_end(sink, value.end, range.end) + 1);
+        at = at.max(sink.line_end(value.end..range.end) + 1);
         sink.value(value, judged);
     }
-}
-
-fn line_end(sink: &Sink<'_>, from: usize, end: usize) -> usize {
-    memchr::memchr(b'\n', sink.slice(from..end)).map_or(end, |n| from + n)
 }
 
 /// The value that begins at `range.start`, on a line that ends at `line`.
@@ -65,7 +61,7 @@ fn dotenv_value(sink: &Sink<'_>, range: Range<usize>, line: usize) -> Range<usiz
         && let Some(len) = closing(sink.slice(start + 1..range.end), *quote)
     {
         let close = start + 1 + len;
-        let rest = sink.slice(close + 1..line_end(sink, close, range.end));
+        let rest = sink.slice(close + 1..sink.line_end(close..range.end));
         let behind = rest.trim_ascii();
         if behind.is_empty() || behind.starts_with(b"#") {
             return start + 1..close;
@@ -91,7 +87,7 @@ fn closing(text: &[u8], quote: u8) -> Option<usize> {
 pub(super) fn script(sink: &mut Sink<'_>, range: Range<usize>, level: Level) {
     let mut at = range.start;
     while at < range.end {
-        let end = line_end(sink, at, range.end);
+        let end = sink.line_end(at..range.end);
         let line = sink.trim(at..end);
         if sink.slice(line.clone()).starts_with(b"#") {
             code::comment(sink, line);
@@ -153,7 +149,7 @@ fn words(sink: &mut Sink<'_>, range: Range<usize>, line: usize, level: Level) ->
         }
         at = end.max(at + 1);
     }
-    line_end(sink, at.max(line).min(range.end), range.end)
+    sink.line_end(at.max(line).min(range.end)..range.end)
 }
 
 /// `--name`: what stands before it has no value.

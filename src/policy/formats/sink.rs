@@ -5,8 +5,9 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::super::RuleId;
-use super::names::{Named, Names, Secret, Words};
-use super::value;
+use super::memo::{Memo, Pieces};
+use super::names::{Named, Names, Secret};
+use super::{random, value};
 use crate::policy::Format;
 
 /// How values are judged whose names say nothing.
@@ -46,11 +47,39 @@ impl Judged {
 const KEYS_OF: &[&[u8]] =
     &[b"api", b"access", b"private", b"encryption", b"signing", b"master", b"license", b"licence"];
 
+/// Shorter values hold nothing that is looked for in one that is not secret itself, in bytes.
+const INSIDE_MIN: usize = 4;
+
+/// So many bytes are looked at for a line's end before it is searched for, in bytes.
+const SHORT_LINE: usize = 8;
+
+/// What a byte ends in a URL, a bit each.
+const URL_ENDS: u8 = 1;
+const URL_PART_ENDS: u8 = 2;
+
+const URL: [u8; 256] = {
+    let mut ends = [0; 256];
+    let mut b = 0;
+    while b < 256 {
+        ends[b] = match b as u8 {
+            b'"' | b'\'' | b'`' | b'<' | b'>' | b'\\' | b'|' | b',' | b')' | b']' | b'^' => URL_ENDS,
+            b'/' | b'?' | b'#' | b'&' | b'=' | b';' => URL_PART_ENDS,
+            byte if byte.is_ascii_whitespace() => URL_ENDS,
+            _ => 0,
+        };
+        b += 1;
+    }
+    ends
+};
+
 /// Collects the spans of one text.
 pub(super) struct Sink<'a> {
     pub(super) text: &'a [u8],
     names: &'a Names,
     memo: RefCell<Memo>,
+    /// By how they were judged, and whether data are secret.
+    values: Pieces<(Judged, bool)>,
+    lines: Pieces<(Level, bool, bool)>,
     format: Format,
     /// The rule of the format.
     pub(super) rule: RuleId,
@@ -64,7 +93,18 @@ pub(super) struct Sink<'a> {
 impl<'a> Sink<'a> {
     pub(super) fn new(text: &'a [u8], names: &'a Names, format: Format, rule: RuleId) -> Self {
         let memo = RefCell::new(Memo::new());
-        Self { text, names, memo, format, rule, data_is_secret: false, room: Vec::new(), spans: Vec::new() }
+        Self {
+            text,
+            names,
+            memo,
+            values: Pieces::default(),
+            lines: Pieces::default(),
+            format,
+            rule,
+            data_is_secret: false,
+            room: Vec::new(),
+            spans: Vec::new(),
+        }
     }
 
     pub(super) fn into_spans(self) -> Vec<(Range<usize>, RuleId)> {
@@ -109,6 +149,43 @@ impl<'a> Sink<'a> {
     /// Takes a value.
     pub(super) fn value(&mut self, range: Range<usize>, judged: Judged) {
         let range = self.trim(range);
+        let shows = !matches!(judged, Judged::Secret(..) | Judged::Unknown(Level::All(_)));
+        if shows && range.len() < INSIDE_MIN {
+            return;
+        }
+        let question = (judged, self.data_is_secret);
+        match self.values.answer(self.text, &range, &question) {
+            Some(found) => self.spans.extend(found),
+            None => {
+                let before = self.spans.len();
+                self.value_anew(range.clone(), judged);
+                let found = self.spans.get(before..).unwrap_or_default();
+                self.values.remember(self.text, range, question, found);
+            }
+        }
+    }
+
+    /// Reads a line, or says again what was found in it: that depends on its bytes, the level, whether it is a comment, and whether data
+    /// are secret.
+    pub(super) fn line(
+        &mut self,
+        range: Range<usize>,
+        (level, comment): (Level, bool),
+        read: impl FnOnce(&mut Self, Range<usize>),
+    ) {
+        let question = (level, comment, self.data_is_secret);
+        match self.lines.answer(self.text, &range, &question) {
+            Some(found) => self.spans.extend(found),
+            None => {
+                let before = self.spans.len();
+                read(self, range.clone());
+                let found = self.spans.get(before..).unwrap_or_default();
+                self.lines.remember(self.text, range, question, found);
+            }
+        }
+    }
+
+    fn value_anew(&mut self, range: Range<usize>, judged: Judged) {
         let bytes = self.slice(range.clone());
         match judged {
             Judged::Secret(secret, _) => self.secret(range, secret.numbers, secret.rule),
@@ -117,7 +194,7 @@ impl<'a> Sink<'a> {
             | Judged::Harmless(Level::All(rule) | Level::Random(rule)) => {
                 let before = self.spans.len();
                 self.inside(range.clone(), judged.inside());
-                if self.spans.len() == before && !is_url(bytes) && value::looks_random(bytes) {
+                if self.spans.len() == before && !is_url(bytes) && random::looks_random(bytes) {
                     self.secret(range, false, rule);
                 }
             }
@@ -140,8 +217,26 @@ impl<'a> Sink<'a> {
         }
     }
 
+    /// Where the line ends whose rest this is: before its break, or with the range.
+    pub(super) fn line_end(&self, range: Range<usize>) -> usize {
+        let rest = self.slice(range.clone());
+        // Most lines that come by the thousands are short.
+        let few = rest.iter().take(SHORT_LINE).position(|b| *b == b'\n');
+        let len = few.or_else(|| {
+            let more = rest.get(SHORT_LINE..)?;
+            memchr::memchr(b'\n', more).map(|n| n + SHORT_LINE)
+        });
+        len.map_or(range.end, |len| range.start + len)
+    }
+
     pub(super) fn trim(&self, range: Range<usize>) -> Range<usize> {
         let bytes = self.slice(range.clone());
+        if let (Some(first), Some(last)) = (bytes.first(), bytes.last())
+            && !first.is_ascii_whitespace()
+            && !last.is_ascii_whitespace()
+        {
+            return range;
+        }
         let lead = bytes.iter().take_while(|b| b.is_ascii_whitespace()).count();
         let trail = bytes
             .get(lead..)
@@ -157,17 +252,21 @@ impl<'a> Sink<'a> {
     /// Looks for secrets inside a value that is not one itself.
     fn inside(&mut self, range: Range<usize>, level: Level) {
         let bytes = self.slice(range.clone());
-        if bytes.len() < 4 {
+        if bytes.len() < INSIDE_MIN {
             return;
         }
         let colon = memchr::memchr(b':', bytes);
-        let mut from = colon.unwrap_or(bytes.len());
-        while let Some(at) = memchr::memmem::find(bytes.get(from..).unwrap_or_default(), b"://") {
-            let end = self.url(range.clone(), range.start + from + at, level);
-            from = (end - range.start).max(from + at + 3);
+        let mut next = colon;
+        while let Some(at) = next {
+            let mut from = at + 1;
+            if bytes.get(from..).is_some_and(|rest| rest.starts_with(b"//")) {
+                let end = self.url(range.clone(), range.start + at, level);
+                from = (end - range.start).max(at + 3);
+            }
+            next = memchr::memchr(b':', bytes.get(from..).unwrap_or_default()).map(|n| from + n);
         }
         if colon.is_some() || bytes.starts_with(b"-") || memchr::memchr(b'=', bytes).is_some() {
-            self.lines(range);
+            self.lines_inside(range);
         }
     }
 
@@ -175,8 +274,8 @@ impl<'a> Sink<'a> {
     fn url(&mut self, within: Range<usize>, at: usize, level: Level) -> usize {
         let start = at + 3;
         let rest = self.slice(start..within.end);
-        let ends = |b: &u8| b.is_ascii_whitespace() || b"\"'`<>\\|,)]^".contains(b);
-        let end = start + rest.iter().position(ends).unwrap_or(rest.len());
+        let is = |b: &u8, what: u8| URL[usize::from(*b)] & what != 0;
+        let end = start + rest.iter().position(|b| is(b, URL_ENDS)).unwrap_or(rest.len());
         let url = self.slice(start..end);
         let authority = url.iter().position(|b| b"/?#".contains(b)).unwrap_or(url.len());
         if let Some(sign) = url.get(..authority).unwrap_or_default().iter().rposition(|b| *b == b'@') {
@@ -191,8 +290,8 @@ impl<'a> Sink<'a> {
         }
         if let Level::All(rule) | Level::Random(rule) = level {
             let mut from = start + authority;
-            for part in self.slice(from..end).split(|b| b"/?#&=;".contains(b)) {
-                if value::looks_random(part) {
+            for part in self.slice(from..end).split(|b| is(b, URL_PART_ENDS)) {
+                if random::looks_random(part) {
                     self.whole(from..from + part.len(), rule);
                 }
                 from += part.len() + 1;
@@ -202,7 +301,7 @@ impl<'a> Sink<'a> {
     }
 
     /// Looks at the words of each line. In a JSON string line breaks are written `\n`.
-    fn lines(&mut self, range: Range<usize>) {
+    fn lines_inside(&mut self, range: Range<usize>) {
         if self.format != Format::Json {
             return self.words(range);
         }
@@ -280,46 +379,13 @@ impl<'a> Sink<'a> {
 
     /// Whether a string is a flag whose value is secret and comes next.
     pub(super) fn flag(&self, string: &[u8]) -> Option<Judged> {
-        let is_flag = string.starts_with(b"-")
+        let is_flag = matches!(string, [b'-', _, ..])
             && !string.contains(&b'=')
             && string.len() < 64
             // `mysql -ppassword` holds its value itself.
             && !string.starts_with(b"-pp");
         let judged = is_flag.then(|| self.judge(string, Level::Keys));
         judged.filter(|judged| matches!(judged, Judged::Secret(..)))
-    }
-}
-
-/// What was said of the names of a text, which come again and again.
-struct Memo {
-    words: Words,
-    names: [(u8, [u8; MEMO_NAME], Named); MEMO],
-}
-
-/// How many names are remembered, and how long they may be.
-const MEMO: usize = 32;
-const MEMO_NAME: usize = 24;
-
-impl Memo {
-    fn new() -> Self {
-        Self { words: Words::default(), names: [(u8::MAX, [0; MEMO_NAME], Named::Unknown); MEMO] }
-    }
-
-    fn judge(&mut self, names: &Names, name: &[u8], format: Format) -> Named {
-        let Self { words, names: known } = self;
-        let byte = |at: usize| name.get(at).map_or(0, |b| usize::from(*b));
-        let place =
-            name.len() * 7 + byte(0) + byte(name.len() / 2) * 3 + byte(name.len().saturating_sub(1)) * 5;
-        let slot = known.get_mut(place % MEMO).filter(|_| name.len() <= MEMO_NAME);
-        let Some((len, text, named)) = slot else { return names.judge_in(words, name, format) };
-        if usize::from(*len) != name.len() || text.get(..name.len()) != Some(name) {
-            *named = names.judge_in(words, name, format);
-            *len = u8::try_from(name.len()).unwrap_or(u8::MAX);
-            if let Some(text) = text.get_mut(..name.len()) {
-                text.copy_from_slice(name);
-            }
-        }
-        *named
     }
 }
 

@@ -20,6 +20,30 @@ pub(super) enum Dialect {
 /// How many brackets may be open; deeper text is not understood.
 const DEPTH_MAX: usize = 10_000;
 
+/// The dialects in which a byte may end a word without quotes, a bit each.
+const STOPS: [u8; 256] = {
+    const JSON: u8 = 1 << Dialect::Json as u8;
+    const FLOW: u8 = 1 << Dialect::Flow as u8;
+    const TOML: u8 = 1 << Dialect::Toml as u8;
+    const HCL: u8 = 1 << Dialect::Hcl as u8;
+    let mut stops = [0; 256];
+    let mut b = 0;
+    while b < 256 {
+        stops[b] = match b as u8 {
+            b'\n' | b'\r' | b',' | b'{' | b'}' | b'[' | b']' => JSON | FLOW | TOML | HCL,
+            b':' => JSON | FLOW | HCL,
+            b'"' | b'\'' => JSON | TOML | HCL,
+            b'#' => FLOW | TOML | HCL,
+            b'=' => TOML | HCL,
+            b'(' | b')' | b'<' => HCL,
+            byte if byte.is_ascii_whitespace() => JSON | TOML | HCL,
+            _ => 0,
+        };
+        b += 1;
+    }
+    stops
+};
+
 /// An open bracket.
 #[derive(Debug)]
 pub(super) struct Frame {
@@ -302,9 +326,12 @@ impl<'t> Reader<'_, 't> {
             }
             None => {
                 let frame = self.top();
-                let (inherited, flag) = (frame.inherited, frame.flag.take());
-                let next = self.sink.flag(bytes);
-                self.top().flag = next;
+                let inherited = frame.inherited;
+                // Hardly a frame has one: it is not written for nothing.
+                let flag = if frame.flag.is_some() { frame.flag.take() } else { None };
+                if let next @ Some(_) = self.sink.flag(bytes) {
+                    self.top().flag = next;
+                }
                 self.sink.value(token.inner.clone(), flag.unwrap_or(inherited));
             }
         }
@@ -382,21 +409,19 @@ impl<'t> Reader<'_, 't> {
     /// A word without quotes; in a flow collection it may have spaces.
     fn bare(&self) -> Token {
         let rest = self.rest();
-        let stops = |at: usize, b: u8| match (self.dialect, b) {
-            (_, b'\n' | b'\r' | b',' | b'{' | b'}' | b'[' | b']') => true,
-            (Dialect::Flow, b':') => {
+        let dialect = 1u8 << self.dialect as u8;
+        // In a flow collection a colon and a comment's sign stop it only where they are such.
+        let stops = |at: usize, b: u8| match b {
+            _ if STOPS[usize::from(b)] & dialect == 0 => false,
+            b':' if self.dialect == Dialect::Flow => {
                 rest.get(at + 1).is_none_or(|b| b.is_ascii_whitespace() || b",]}".contains(b))
             }
-            (Dialect::Flow, b'#') => at > 0 && rest.get(at - 1).is_some_and(u8::is_ascii_whitespace),
-            (Dialect::Flow, _) => false,
-            (Dialect::Json, b':' | b'"' | b'\'')
-            | (Dialect::Toml | Dialect::Hcl, b'=' | b'"' | b'\'' | b'#') => true,
-            (Dialect::Hcl, b'(' | b')' | b':' | b'<') => true,
-            (_, b) => b.is_ascii_whitespace(),
+            b'#' if self.dialect == Dialect::Flow => rest.get(at - 1).is_some_and(u8::is_ascii_whitespace),
+            _ => true,
         };
-        let len = rest.iter().enumerate().position(|(at, b)| at > 0 && stops(at, *b)).unwrap_or(rest.len());
-        let inner = self.sink.trim(self.at..self.at + len.max(1));
-        Token { inner, end: self.at + len.max(1), quoted: false }
+        let len = 1 + rest.iter().enumerate().skip(1).take_while(|(at, b)| !stops(*at, **b)).count();
+        let inner = self.sink.trim(self.at..self.at + len);
+        Token { inner, end: self.at + len, quoted: false }
     }
 
     /// `<<EOF` up to the line that says so again.

@@ -1,16 +1,14 @@
-//! What a value by itself says: which part of it is secret when its key is, and whether it looks random when its key says nothing.
+//! What a value by itself says: which part of it is secret when its key is.
 //! References (`${VAR}`, `{{ x }}`), placeholders, switches, short numbers and plain paths are no secrets; the default in
 //! `${VAR:-default}` is one.
 
 use std::ops::Range;
 
+use super::random::looks_random;
 use crate::policy::detect::checks;
 
 /// How many references are looked into, one inside the other.
 const NESTED_MAX: usize = 8;
-
-/// Shorter parts do not look random, in bytes.
-const RANDOM_MIN: usize = 12;
 
 /// Longer values are no placeholders.
 const PLACEHOLDER_MAX: usize = 64;
@@ -70,6 +68,9 @@ fn scheme(value: &[u8]) -> usize {
 
 /// Booleans, null, nothing.
 pub(super) fn is_switch(value: &[u8]) -> bool {
+    if value.first().is_some_and(|b| !b"TtFfYyNnOoUu~EeDdAaIiRrPpWw[{\"'*".contains(b)) {
+        return false;
+    }
     let mut lower = [0; 9];
     let Some(lower) = lower.get_mut(..value.len()) else { return false };
     lower.copy_from_slice(value);
@@ -345,31 +346,6 @@ fn is_elsewhere(value: &[u8]) -> bool {
     (4..4096).contains(&value.len()) && BEGINNINGS.iter().any(|b| value.starts_with(b))
 }
 
-/// Whether one of a value's parts mixes letters and digits as only chance does.
-pub(super) fn looks_random(value: &[u8]) -> bool {
-    if value.len() < RANDOM_MIN {
-        return false;
-    }
-    value.split(|b| b"./:@-_~,?&= ;\\|".contains(b)).any(is_random)
-}
-
-/// Whether a part without separators is random.
-fn is_random(part: &[u8]) -> bool {
-    if part.len() < RANDOM_MIN {
-        return false;
-    }
-    let digits = part.iter().filter(|b| b.is_ascii_digit()).count();
-    let letters = part.iter().filter(|b| b.is_ascii_alphabetic()).count();
-    let upper = part.iter().filter(|b| b.is_ascii_uppercase()).count();
-    let mixed = upper >= 3 && letters - upper >= 3;
-    // Where digits and letters follow each other once, it is a word with a number.
-    let turns =
-        part.windows(2).filter(|w| matches!(w, [a, b] if a.is_ascii_digit() != b.is_ascii_digit())).count();
-    letters >= 3
-        && ((digits >= 2 && turns >= 3) || (mixed && part.len() >= 20))
-        && checks::has_variety(part, 2.8)
-}
-
 /// A sentence: words with spaces between them, and nothing else.
 pub(super) fn is_prose(value: &[u8]) -> bool {
     let spaces = value.iter().filter(|b| **b == b' ').count();
@@ -450,22 +426,5 @@ mod tests {
         assert_eq!(secret_part(b"4711", true), Some(0..4));
         assert_eq!(secret_part(b"-4711", true), Some(0..5));
         assert_eq!(part("${A:-${B}}"), None);
-    }
-
-    #[test]
-    fn random_values_are_told_from_names() {
-        for value in ["q8Zk3LmPw0TtYv7RnB2c", "5f4dcc3b5aa765d61d8327deb882cf99", "x/q8Zk3LmPw0TtYv7R"] {
-            assert!(looks_random(value.as_bytes()), "{value}");
-        }
-        for value in [
-            "production-environment",
-            "localhost:5432/app",
-            "org.hibernate.dialect.PostgreSQL95Dialect",
-            "en_US.UTF-8",
-            "2026-11-24T10:00:00Z",
-            "internationalization",
-        ] {
-            assert!(!looks_random(value.as_bytes()), "{value}");
-        }
     }
 }

@@ -8,11 +8,11 @@ use super::sink::{Judged, Level, Sink};
 pub(super) fn netrc(sink: &mut Sink<'_>, range: Range<usize>) {
     let rule = sink.rule;
     let mut at = range.start;
-    let mut key: Option<Vec<u8>> = None;
+    let mut key: Option<&[u8]> = None;
     while let Some(word) = next_word(sink, at..range.end) {
         at = word.end;
         let bytes = sink.slice(word.clone());
-        match key.take().as_deref() {
+        match key.take() {
             Some(b"password" | b"passwd" | b"account" | b"secret") => sink.whole(unquoted(sink, word), rule),
             Some(b"machine" | b"login" | b"user" | b"port" | b"protocol") => {}
             Some(b"macdef") => {
@@ -23,20 +23,32 @@ pub(super) fn netrc(sink: &mut Sink<'_>, range: Range<usize>) {
                 sink.whole(at..at + len, rule);
                 at += len;
             }
-            Some(_) | None => match bytes.to_ascii_lowercase().as_slice() {
-                b"default" => {}
-                _ if bytes.starts_with(b"#") => {
-                    let text = sink.slice(at..range.end);
-                    at += memchr::memchr(b'\n', text).unwrap_or(text.len());
+            Some(_) | None if bytes.eq_ignore_ascii_case(b"default") => {}
+            Some(_) | None if bytes.starts_with(b"#") => at = sink.line_end(at..range.end),
+            Some(_) | None => {
+                key = KEYS.iter().find(|known| bytes.eq_ignore_ascii_case(known)).copied();
+                if key.is_none() {
+                    // Nobody knows what this is.
+                    sink.whole(word, rule);
                 }
-                word @ (b"machine" | b"login" | b"user" | b"password" | b"passwd" | b"account"
-                | b"secret" | b"macdef" | b"port" | b"protocol") => key = Some(word.to_vec()),
-                // Nobody knows what this is.
-                _ => sink.whole(word, rule),
-            },
+            }
         }
     }
 }
+
+/// What a value follows in netrc.
+const KEYS: &[&[u8]] = &[
+    b"machine",
+    b"login",
+    b"user",
+    b"password",
+    b"passwd",
+    b"account",
+    b"secret",
+    b"macdef",
+    b"port",
+    b"protocol",
+];
 
 /// The next word; one in quotes may hold spaces.
 fn next_word(sink: &Sink<'_>, range: Range<usize>) -> Option<Range<usize>> {
@@ -103,7 +115,7 @@ pub(super) fn armour(sink: &mut Sink<'_>, range: Range<usize>) {
     let rule = sink.rule;
     let mut at = range.start;
     while at < range.end {
-        let end = memchr::memchr(b'\n', sink.slice(at..range.end)).map_or(range.end, |n| at + n);
+        let end = sink.line_end(at..range.end);
         let line = sink.trim(at..end);
         let text = sink.slice(line.clone());
         let secret_tag = matches!(
@@ -146,7 +158,7 @@ pub(super) fn armour(sink: &mut Sink<'_>, range: Range<usize>) {
 fn each_line(sink: &mut Sink<'_>, range: Range<usize>, read: impl Fn(&mut Sink<'_>, Range<usize>)) {
     let mut at = range.start;
     while at < range.end {
-        let end = memchr::memchr(b'\n', sink.slice(at..range.end)).map_or(range.end, |n| at + n);
+        let end = sink.line_end(at..range.end);
         let line = sink.trim(at..end);
         if !line.is_empty() && !sink.slice(line.clone()).starts_with(b"#") {
             read(sink, line);

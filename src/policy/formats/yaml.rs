@@ -83,7 +83,7 @@ pub(super) fn read(sink: &mut Sink<'_>, range: Range<usize>, base: Level) -> boo
 
 impl Reader<'_, '_> {
     fn line_end(&self, from: usize) -> usize {
-        memchr::memchr(b'\n', self.sink.slice(from..self.end)).map_or(self.end, |n| from + n)
+        self.sink.line_end(from..self.end)
     }
 
     /// Looks ahead whether the document that begins here is a secret: its data then are, under whatever names.
@@ -108,12 +108,17 @@ impl Reader<'_, '_> {
             })
         };
         let mut last = None;
-        let mut at = self.at;
-        for line in document.split(|b| *b == b'\n') {
-            if kind(line) {
-                last = Some(at);
+        let mut at = 0;
+        // Only a line with a capital S says so.
+        while let Some(sign) = memchr::memchr(b'S', document.get(at..).unwrap_or_default()) {
+            let (head, tail) = document.split_at_checked(at + sign).unwrap_or_default();
+            let begin =
+                head.get(at..).and_then(|head| memchr::memrchr(b'\n', head)).map_or(at, |n| at + n + 1);
+            let end = memchr::memchr(b'\n', tail).map_or(document.len(), |n| at + sign + n);
+            if document.get(begin..end).is_some_and(kind) {
+                last = Some(self.at + begin);
             }
-            at += line.len() + 1;
+            at = end + 1;
         }
         self.ahead = (self.at + document.len(), last);
         self.sink.data_is_secret = last.is_some();
