@@ -306,12 +306,17 @@ impl Content {
     /// # Errors
     /// As [`Content::read`].
     pub fn all_masks(&self, judge: &Judge, file: &File) -> Result<Arc<Masks>, Undecided> {
-        if let Some(masks) = self.masks() {
-            return Ok(Arc::clone(masks));
-        }
+        let blocks = match &self.masks {
+            Known::Whole(masks) => return Ok(Arc::clone(masks)),
+            Known::Blocks(blocks) => blocks,
+        };
         let mut all = Vec::new();
         for block in 0..self.stamp.size.div_ceil(BLOCK) {
-            all.extend(self.judge_block(judge, file, block)?.0);
+            // What is remembered of a file that is not quiet may be of other bytes.
+            match self.quiet {
+                true => all.extend(self.block(judge, file, blocks, block)?.0.iter().cloned()),
+                false => all.extend(self.judge_block(judge, file, block)?.0),
+            }
         }
         all.sort_by_key(|m| m.start);
         all.dedup_by(|b, a| b.start == a.start);

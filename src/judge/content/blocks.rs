@@ -6,8 +6,7 @@ use std::fs::File;
 use std::sync::{Arc, Mutex, TryLockError};
 use std::thread;
 
-use super::{Content, lock, read_full};
-use super::{Undecided, expect_same};
+use super::{Content, Undecided, expect_same, lock, read_full};
 use crate::judge::cache::{Part, Piece};
 use crate::judge::{Judge, content::Begun};
 use crate::policy::{Masks, PathAction, WINDOW_OVERLAP};
@@ -75,7 +74,8 @@ impl Content {
         Ok(())
     }
 
-    fn block(
+    /// The masks of a block, searched once.
+    pub(super) fn block(
         &self,
         judge: &Judge,
         file: &File,
