@@ -4,11 +4,11 @@
 //! [`KNOWN_MIN`] bytes are not looked for: text that nobody masked may be the same.
 
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use super::{Depth, Found, Judge};
+use super::{Depth, Found, Judge, Undecided};
 use crate::path::RelPath;
-use crate::policy::{KNOWN_MIN, KnownMatcher, PathVerdict, find_masks, may_hold_masks};
+use crate::policy::{KNOWN_MIN, KnownMatcher, Masks, PathVerdict, WHOLE_MAX, find_masks, may_hold_masks};
 
 /// So many bytes of a mask's beginning are kept, and a digest of all of it: enough to tell it from all others.
 const HEAD_MAX: usize = 64;
@@ -16,8 +16,8 @@ const HEAD_MAX: usize = 64;
 /// How many bytes of masks are kept at most.
 const BYTES_MAX: usize = 8 << 20;
 
-/// Masks of larger files are not learnt, in bytes.
-const FILE_MAX: u64 = 256 << 20;
+/// How often a file is read that changes meanwhile.
+const TRIES: usize = 3;
 
 /// What was learnt, once somebody asked.
 #[derive(Debug, Default)]
@@ -79,13 +79,38 @@ impl Judge {
         })
     }
 
+    /// The masks of a file of any size; of a large one no more than a block is held at once.
+    fn masks_of_file(&self, path: &RelPath, verdict: &PathVerdict) -> Result<Arc<Masks>, Undecided> {
+        let masks = || match self.whole(path, verdict, WHOLE_MAX) {
+            Err(Undecided::TooLarge) => {
+                let file = self.lower.open_file(path).map_err(Undecided::Unreadable)?;
+                let content = self.content(verdict, &file)?;
+                let masks = content.all_masks(self, &file)?;
+                content.expect_unchanged(&file)?;
+                Ok(masks)
+            }
+            whole => whole.map(|whole| whole.masks),
+        };
+        let mut tries = std::iter::repeat_with(masks).take(TRIES);
+        let settled = tries.find(|masks| !matches!(masks, Err(Undecided::Changing)));
+        settled.unwrap_or(Err(Undecided::Changing))
+    }
+
     fn shown_masks(&self) -> &Heads {
         self.shown.masks.get_or_init(|| {
             let (mut heads, mut bytes, mut dropped) = (Vec::new(), 0, 0);
             for (path, verdict) in self.masked_files() {
-                // What cannot be read has shown the agent no mask.
-                let Ok(whole) = self.whole(path, verdict, FILE_MAX) else { continue };
-                for mask in whole.masks.0.iter().filter(|m| m.bytes.len() >= KNOWN_MIN) {
+                let masks = match self.masks_of_file(path, verdict) {
+                    Ok(masks) => masks,
+                    // What cannot be read or is hidden has shown the agent no mask; what keeps changing may have.
+                    Err(why) => {
+                        if why == Undecided::Changing {
+                            tracing::warn!(%path, "this file keeps changing: its masks are not known elsewhere");
+                        }
+                        continue;
+                    }
+                };
+                for mask in masks.0.iter().filter(|m| m.bytes.len() >= KNOWN_MIN) {
                     let head = mask.bytes.get(..HEAD_MAX).unwrap_or(&mask.bytes);
                     if find_masks(head).first().is_some_and(|range| range.start == 0) {
                         continue;
