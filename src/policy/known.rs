@@ -363,17 +363,32 @@ fn is_address(value: &[u8]) -> bool {
     shaped && value.iter().any(|b| b"./:@-_".contains(b)) && !has_random_part(value)
 }
 
-/// Whether one of the parts between separators is long and mixes digits and letters.
+/// Whether one of the parts between separators is long and mixes digits and letters. Brackets and quotes separate too, as in code; but
+/// where digits and letters follow each other again and again, they stand in a password.
 fn has_random_part(value: &[u8]) -> bool {
-    value.split(|b| b"./:@-_~,?&= ;()[]{}<>'\"".contains(b)).any(|part| {
-        let digits = part.iter().filter(|b| b.is_ascii_digit()).count();
-        let letters = part.iter().filter(|b| b.is_ascii_alphabetic()).count();
-        let mixed = part.iter().any(u8::is_ascii_lowercase) && part.iter().any(u8::is_ascii_uppercase);
-        part.len() >= 10
-            && letters >= 2
-            && (digits >= 2 || (mixed && part.len() >= 16 && !is_camel_case(part)))
-            && checks::entropy(part) >= 2.8
+    let turn = |two: &[u8]| {
+        matches!(two, [a, b] if a.is_ascii_alphanumeric() && b.is_ascii_alphanumeric()
+            && a.is_ascii_digit() != b.is_ascii_digit())
+    };
+    value.split(|b| b"./:@-_~,?&= ;".contains(b)).any(|part| {
+        let turns = part.windows(2).filter(|two| turn(two)).count();
+        // A backslash begins an escape of code.
+        (turns >= TURNS_MIN && !part.contains(&b'\\') && is_random(part))
+            || part.split(|b| b"()[]{}<>'\"".contains(b)).any(is_random)
     })
+}
+
+/// How often digits and letters follow each other in a password.
+const TURNS_MIN: usize = 4;
+
+fn is_random(part: &[u8]) -> bool {
+    let digits = part.iter().filter(|b| b.is_ascii_digit()).count();
+    let letters = part.iter().filter(|b| b.is_ascii_alphabetic()).count();
+    let mixed = part.iter().any(u8::is_ascii_lowercase) && part.iter().any(u8::is_ascii_uppercase);
+    part.len() >= 10
+        && letters >= 2
+        && (digits >= 2 || (mixed && part.len() >= 16 && !is_camel_case(part)))
+        && checks::entropy(part) >= 2.8
 }
 
 /// `DataCloneError`: every capital begins a word.
@@ -403,14 +418,19 @@ mod tests {
             "202611241200",
             "application/json; charset=utf-8",
             "console.assert(err.name === 'DataCloneError')",
+            "let bytes = Uint8Array(16) as [u8; 16]",
             "console.assert(DOMException.INUSE_ATTRIBUTE_ERR === 10)",
             "x",
         ] {
             assert!(!KnownValues::new().insert(common.as_bytes()), "{common}");
         }
-        for secret in
-            ["Tr0ub4dor&3xyz", "q8Zk3LmPw0TtYv7RnB2c", "postgres://u:pw9Kd82hs@db/x", "a1b2c3d4e5f6a7b8"]
-        {
+        for secret in [
+            "Tr0ub4dor&3xyz",
+            "q8Zk3LmPw0TtYv7RnB2c",
+            "postgres://u:pw9Kd82hs@db/x",
+            "a1b2c3d4e5f6a7b8",
+            "k8;Z(q2!mP[x0'T9w}r4",
+        ] {
             assert!(KnownValues::new().insert(secret.as_bytes()), "{secret}");
         }
     }

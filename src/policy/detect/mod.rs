@@ -163,17 +163,19 @@ impl Detector {
         for value in tokens.filter_map(|span| value(&span)) {
             known.insert(value);
         }
-        // What is no text holds no lines of values: the pieces between its line breaks may be those of a certificate.
-        if memchr::memchr(0, text).is_some() {
-            return;
-        }
-        for span in self.formats.spans(format.into(), text, hidden) {
+        // What is no text holds no lines of values: the pieces between its line breaks may be those of a certificate. What it calls a
+        // secret is one all the same, as in an environment whose entries end with NUL.
+        let is_text = memchr::memchr(0, text).is_none();
+        let lines: Vec<u8> =
+            text.iter().map(|b| if *b == 0 { b'\n' } else { *b }).filter(|_| !is_text).collect();
+        let lines = if is_text { text } else { &lines };
+        for span in self.formats.spans(format.into(), lines, hidden) {
             let Some(value) = value(&span) else { continue };
             if self.formats.is_named(span.rule) {
-                known.insert_named(value)
-            } else {
-                known.insert(value)
-            };
+                known.insert_named(value);
+            } else if is_text {
+                known.insert(value);
+            }
         }
     }
 

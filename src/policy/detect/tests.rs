@@ -152,6 +152,24 @@ fn what_is_learnt_from_a_file_is_what_its_format_finds() {
     }
 }
 
+/// An environment as a process has it ends its entries with NUL; what a binary file has between its line breaks is nobody's secret.
+#[test]
+fn what_a_hidden_file_with_a_nul_calls_a_secret_is_learnt() {
+    let policy = Policy::builtin();
+    let path = crate::path::RelPath::parse(".env").unwrap();
+    let hidden = PathVerdict { action: PathAction::Hide, rule: None };
+    let learnt = |text: &[u8]| {
+        let mut values = KnownValues::new();
+        policy.learn(&path, &hidden, text, &mut values);
+        values.build()
+    };
+    let secret = b"x7Kq2vTz9LmW4pRb8YcN";
+    let text = [b"LANG=C\0DB_PASSWORD=".as_slice(), secret, b"\0HOME=/x\0"].concat();
+    assert_eq!(learnt(&text).find(secret), std::iter::once(0..secret.len()).collect::<Vec<_>>());
+    let binary = [b"\0\x01ab\n".as_slice(), secret, b"\n\0"].concat();
+    assert!(learnt(&binary).is_empty());
+}
+
 /// Inside a word nothing begins, but an escape ends the word.
 #[test]
 fn a_token_behind_an_escape_is_found_whatever_word_stands_before_it() {

@@ -31,7 +31,7 @@ use sink::{Judged, Level, Sink};
 use tree::Dialect;
 
 /// Counts up whenever the same rules and bytes give other spans than before: part of the policy's digest.
-pub(super) const VERSION: u32 = 8;
+pub(super) const VERSION: u32 = 9;
 
 /// The built-in file's name and text.
 pub(super) const BUILTIN: (&str, &str) =

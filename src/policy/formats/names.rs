@@ -277,23 +277,22 @@ pub(super) fn words(name: &[u8]) -> Words {
     words
 }
 
-/// `application/vnd.epson.salt` is about no salt.
+/// `application/vnd.epson.salt` is about no salt. `application/password` may be the path of a secret: only what no such path looks like is
+/// a media type, a vendor's or one with a suffix, and the few others whose names say something else here.
 fn is_media_type(name: &[u8]) -> bool {
-    let kind = name.iter().take(12).position(|b| *b == b'/').and_then(|slash| name.get(..slash));
-    kind.is_some_and(|kind| {
-        [
-            &b"application"[..],
-            b"audio",
-            b"font",
-            b"image",
-            b"message",
-            b"model",
-            b"multipart",
-            b"text",
-            b"video",
-        ]
-        .contains(&kind)
-    })
+    const KINDS: &[&[u8]] =
+        &[b"application", b"audio", b"font", b"image", b"message", b"model", b"multipart", b"text", b"video"];
+    let Some(slash) = name.iter().take(12).position(|b| *b == b'/') else { return false };
+    let (kind, subtype) = (name.get(..slash).unwrap_or_default(), name.get(slash + 1..).unwrap_or_default());
+    let subtype = subtype.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    let is_written_so = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(b);
+    KINDS.contains(&kind)
+        && subtype.iter().all(is_written_so)
+        && (subtype.starts_with(b"vnd.")
+            || subtype.starts_with(b"x-gimp-")
+            || subtype.contains(&b'+')
+            || subtype.ends_with(b"-signature")
+            || subtype == b"jwt")
 }
 
 fn is_letter(byte: u8) -> bool {
@@ -303,6 +302,20 @@ fn is_letter(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_that_begins_like_a_media_type_is_none() {
+        for name in
+            ["application/vnd.epson.salt", "application/at+jwt", "image/x-gimp-pat", "application/jwt"]
+        {
+            assert!(is_media_type(name.as_bytes()), "{name}");
+        }
+        for name in
+            ["application/password", "application/db/password", "message/api_key", "text/vnd.Token", "x/y"]
+        {
+            assert!(!is_media_type(name.as_bytes()), "{name}");
+        }
+    }
 
     #[test]
     fn names_are_cut_into_words() {
