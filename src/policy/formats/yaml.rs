@@ -280,8 +280,8 @@ impl Reader<'_, '_> {
             b'{' | b'[' | b'|' | b'>' => None,
             _ => {
                 let mut colons = memchr::memchr_iter(b':', text);
-                let comment = comment_in(text).unwrap_or(text.len());
-                let colon = colons.find(|at| follows(at + 1)).filter(|colon| *colon < comment)?;
+                let colon = colons.find(|at| follows(at + 1))?;
+                text.get(..colon).filter(|key| comment_in(key).is_none())?;
                 // An anchor before the key is no part of its name, which is cut into words anyway.
                 Some((from..from + colon, from + colon + 1))
             }
