@@ -361,7 +361,6 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let ttl = self.ttl();
         let read = self.view.read_dir_plus(ino.0, offset, |line, entry| {
             // Node 0 means "no lookup": the kernel wants none of `.` and `..` (fs/fuse/readdir.c).
             let (node, mut attr) = match entry {
@@ -371,6 +370,8 @@ impl Filesystem for Adapter {
             if entry.is_none() {
                 (attr.ino, attr.kind) = (INodeNo(line.ino), kind(line.kind));
             }
+            // The listing may be what found out that no more directories can be watched.
+            let ttl = self.ttl();
             !reply.add(INodeNo(node), line.position, OsStr::from_bytes(line.name), &ttl, &attr, Generation(0))
         });
         match read {
