@@ -83,7 +83,23 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result {
     if !idle.is_empty() {
         ui.say(format_args!("rules of your own that decide nothing here: {}", idle.join(", ")));
     }
+    let idle = idle_patterns(policy, &survey);
+    if !idle.is_empty() {
+        ui.say(format_args!("patterns of your own that match nothing here: {}", idle.join(", ")));
+    }
     Ok(Exit::Done)
+}
+
+/// The patterns of the user's and the workspace's rules that matched nothing, without those of rules that are named themselves.
+fn idle_patterns(policy: &Policy, survey: &Survey) -> Vec<String> {
+    let named: BTreeSet<_> = unused(policy, survey).map(|rule| (&rule.source, rule.line)).collect();
+    let patterns = policy.own_patterns().map(|(id, pattern)| (policy.rule(id), pattern)).enumerate();
+    patterns
+        .filter(|(number, (rule, _))| {
+            !survey.matched.contains(number) && !named.contains(&(&rule.source, rule.line))
+        })
+        .map(|(_, (rule, pattern))| format!("{pattern} ({}:{})", rule.source, rule.line))
+        .collect()
 }
 
 /// The rule that makes a path redacted: that of the path, else the one that found the first span.

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{EntryVerdict, Judge, Undecided};
+use super::{EntryVerdict, Judge, Undecided, kind_of};
 use crate::layer::LowerList;
 use crate::path::{Name, RelPath};
 use crate::policy::{PathAction, PathVerdict, RuleId, RuleInfo, Span};
@@ -58,6 +58,8 @@ pub struct Survey {
     pub judged: usize,
     /// The path rules that decided about something, also where they show it.
     pub decided: BTreeSet<RuleId>,
+    /// The numbers of [`Policy::own_patterns`](crate::policy::Policy::own_patterns) that matched something.
+    pub matched: BTreeSet<usize>,
     /// Directories that could not be looked into, and entries that could not be looked at.
     pub unreadable: Vec<(RelPath, Errno)>,
 }
@@ -174,6 +176,7 @@ impl<T: Fn()> Walk<'_, T> {
         };
         self.survey.judged += 1;
         let is_dir = stat.file_type() == FileType::Dir;
+        self.judge.policy().note_own_patterns(&path, kind_of(&stat), &mut self.survey.matched);
         let verdict = self.judge.entry(&path, &stat);
         if let EntryVerdict::Shown(shown) = &verdict {
             self.survey.decided.extend(shown.rule);

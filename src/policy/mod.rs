@@ -358,6 +358,18 @@ impl Policy {
             .unwrap_or_else(|| self.path(path, kind))
     }
 
+    /// The patterns of path rules that are not built in and have several, as written, so that `audit` can say which of them matched nothing.
+    pub fn own_patterns(&self) -> impl Iterator<Item = (RuleId, &str)> {
+        self.paths.iter().flat_map(paths::PathRules::own)
+    }
+
+    /// Adds the numbers of those of [`Policy::own_patterns`] that match an entry.
+    pub fn note_own_patterns(&self, path: &RelPath, kind: Kind, matched: &mut BTreeSet<usize>) {
+        if let Some(paths) = &self.paths {
+            paths.note_own(path.as_bytes(), kind, matched);
+        }
+    }
+
     /// Whether an entry of this name is an ignore file: one of [`IGNORE_FILES`], or one that the rules name.
     #[must_use]
     pub fn is_ignore_file(&self, name: &[u8]) -> bool {

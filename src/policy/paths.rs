@@ -3,8 +3,9 @@
 //! only where the name fits. Among the rules of one level exceptions win, then the most
 //! hiding rule, then one that is not generic, then the first in the file.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 use memchr::memmem::Finder;
 
@@ -33,6 +34,8 @@ pub(super) struct PathRules {
     beneath_mask: [u64; 16],
     /// The others of these, each with what the name of a directory on the way has to hold.
     beneath_other: Vec<(Finder<'static>, u32)>,
+    /// The patterns that are not built in, as written, of rules with several.
+    own: Vec<(RuleId, Arc<str>, Vec<Pattern>)>,
 }
 
 type Buckets = HashMap<Box<[u8]>, Vec<u32>, Fast>;
@@ -89,6 +92,10 @@ impl PathRules {
             for pattern in rule.patterns.iter().flat_map(|(_, patterns)| patterns) {
                 compiled.insert(pattern.clone(), index);
             }
+            if rule.info.origin != Origin::BuiltIn && rule.patterns.len() > 1 {
+                let own = rule.patterns.iter().map(|(text, patterns)| (*id, text.clone(), patterns.clone()));
+                compiled.own.extend(own);
+            }
         }
         compiled
     }
@@ -125,6 +132,24 @@ impl PathRules {
             }
         }
         self.patterns.push(Entry { pattern, rule });
+    }
+
+    /// See [`super::Policy::own_patterns`].
+    pub(super) fn own(&self) -> impl Iterator<Item = (RuleId, &str)> {
+        self.own.iter().map(|(rule, text, _)| (*rule, &**text))
+    }
+
+    /// See [`super::Policy::note_own_patterns`].
+    pub(super) fn note_own(&self, path: &[u8], kind: Kind, matched: &mut BTreeSet<usize>) {
+        if self.own.is_empty() {
+            return;
+        }
+        let (folded, maybe_dir) = (Folded::new(path), matches!(kind, Kind::Dir | Kind::Symlink));
+        for (number, (_, _, patterns)) in self.own.iter().enumerate() {
+            if !matched.contains(&number) && patterns.iter().any(|p| p.matches(&folded, maybe_dir)) {
+                matched.insert(number);
+            }
+        }
     }
 
     /// What the rules say about a path, copies of known names included.

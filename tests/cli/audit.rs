@@ -147,3 +147,15 @@ fn rules_of_the_user_that_decide_nothing_are_named() {
     assert!(said.contains(idle), "{said}");
     assert!(said.contains("ours: x"), "{said}");
 }
+
+#[test]
+fn patterns_of_the_user_that_match_nothing_are_named() {
+    let world = world();
+    let several = "[[path]]\nid = \"several\"\nwhy = \"x\"\naction = \"hide\"\nmatch = [\"*.sqlite\", \"*.{typo,none}\", \"sub/\"]\n";
+    let none = "[[path]]\nid = \"none\"\nwhy = \"x\"\naction = \"hide\"\nmatch = [\"*.a\", \"*.b\"]\n";
+    world.file("config/rules.toml", [several, none].concat());
+    let said = world.session(&["audit"]);
+    let rules = "rules of your own that decide nothing here: none ($W/config/rules.toml:6)\n";
+    let patterns = "patterns of your own that match nothing here: *.{typo,none} ($W/config/rules.toml:1)\n";
+    assert!(said.contains(rules) && said.contains(patterns), "{said}");
+}
