@@ -13,7 +13,7 @@ use crate::change::{ChangeKind, ChangeSet};
 use crate::judge::{Judge, Whole};
 use crate::layer::Stamp;
 use crate::path::RelPath;
-use crate::policy::KNOWN_MIN;
+use crate::policy::{KNOWN_MIN, Part, secret_at};
 
 /// Masks are sorted by so many bytes of their beginning: no mask that is known elsewhere is shorter.
 const HEAD: usize = KNOWN_MIN;
@@ -31,6 +31,20 @@ pub(super) struct Turned {
     pub(super) left: Vec<usize>,
 }
 
+impl Turned {
+    /// Writes a secret over the parts of its mask.
+    fn turn(&mut self, start: usize, value: &[u8], parts: &[Part]) {
+        let mut end = start;
+        for (at, of) in parts {
+            end = at + of.len();
+            if let (Some(slot), Some(value)) = (self.bytes.get_mut(*at..end), value.get(of.clone())) {
+                slot.copy_from_slice(value);
+            }
+        }
+        self.places.push(start..end);
+    }
+}
+
 /// Turns the masks of these files into their secrets.
 pub(super) fn turn(judge: &Judge, text: &[u8], origins: &[Whole]) -> Turned {
     let mut known: HashMap<&[u8], Vec<Pair<'_>>> = HashMap::new();
@@ -46,17 +60,17 @@ pub(super) fn turn(judge: &Judge, text: &[u8], origins: &[Whole]) -> Turned {
         }
         let rest = text.get(range.start..).unwrap_or_default();
         let fits = known.get(rest.get(..HEAD).unwrap_or_default()).map_or(&[][..], Vec::as_slice);
-        let whole = fits.iter().filter(|(mask, _)| rest.starts_with(mask));
-        let value = whole.clone().max_by_key(|(mask, _)| mask.len()).map(|(_, value)| *value);
+        let whole = fits
+            .iter()
+            .filter_map(|(mask, value)| Some((*value, secret_at(mask, value, text, range.start)?)));
+        let whole: Vec<(&[u8], Vec<Part>)> = whole.collect();
+        let longest = whole.iter().max_by_key(|(value, _)| value.len());
         // Two secrets with one mask cannot be told apart.
-        let value = value.filter(|v| whole.clone().all(|(_, other)| other.len() < v.len() || other == v));
-        let place = range.start..range.start + value.map_or(0, <[u8]>::len);
-        match (value, turned.bytes.get_mut(place.clone())) {
-            (Some(value), Some(slot)) => {
-                slot.copy_from_slice(value);
-                turned.places.push(place);
-            }
-            _ => turned.left.push(line_of(text, range.start)),
+        let longest =
+            longest.filter(|(v, _)| whole.iter().all(|(other, _)| other.len() < v.len() || other == v));
+        match longest {
+            Some((value, parts)) => turned.turn(range.start, value, parts),
+            None => turned.left.push(line_of(text, range.start)),
         }
     }
     turned.left.dedup();

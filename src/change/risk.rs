@@ -13,7 +13,7 @@ use super::text_risk::examine;
 use super::walk::is_git;
 use super::{Change, ChangeError, ChangeKind, Conflict, Flag, Raised, Side};
 use crate::path::{Name, RelPath};
-use crate::policy::{Kind, Span, WHOLE_MAX, WINDOW_OVERLAP};
+use crate::policy::{Kind, Span, WHOLE_MAX, WINDOW_OVERLAP, stands_in};
 use crate::sys::{self, FileType};
 
 /// File capabilities, which make a program run with more rights than its user has (capabilities(7)).
@@ -162,9 +162,11 @@ impl<'a> Risk<'a> {
         if let Some(why) = self.carried(&bytes, &old, known, &before) {
             change.flags.push(Raised::new(Flag::Secret, why));
         }
+        // A line that is only indented otherwise is none that the agent brought.
+        let indented: HashSet<&[u8]> = old.iter().map(|line| line.trim_ascii_start()).collect();
         for span in &spans {
             let (number, line) = line_at(&bytes, span.start);
-            if !old.contains(line) && !is_mask(&masks, span) {
+            if !indented.contains(line.trim_ascii_start()) && !is_mask(&masks, span) {
                 let rule = &self.sides.judge().policy().rule(span.rule).id;
                 let why = format!("line {number} matches rule {rule}");
                 change.flags.push(Raised::new(Flag::Secret, why));
@@ -275,7 +277,7 @@ fn is_mask(masks: &[Range<usize>], span: &Span) -> bool {
 fn foreign_mask(bytes: &[u8], masks: &[Range<usize>], before: &[u8]) -> Option<String> {
     let mask = masks.iter().find(|range| {
         let mask = bytes.get((*range).clone()).unwrap_or_default();
-        memchr::memmem::find(before, mask).is_none()
+        !stands_in(mask, before)
     })?;
     let (number, _) = line_at(bytes, mask.start as u64);
     Some(format!(

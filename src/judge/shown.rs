@@ -1,6 +1,7 @@
 //! The masks that merged shows of lower's files, so that one that the agent copied elsewhere is known although it looks like nothing:
 //! those of short text and hex, of JWTs and private keys. They are learnt by one survey, and only when a text holds something that may
-//! be such a mask. It promises that what it finds is a mask byte for byte, and that it holds no byte of a secret. Masks below
+//! be such a mask. It promises that what it finds is a mask byte for byte, but for the indentation of its lines, and that it holds no byte
+//! of a secret. Masks below
 //! [`KNOWN_MIN`] bytes are not looked for: text that nobody masked may be the same.
 
 use std::ops::Range;
@@ -8,7 +9,9 @@ use std::sync::{Arc, OnceLock};
 
 use super::{Depth, Found, Judge, Undecided};
 use crate::path::RelPath;
-use crate::policy::{KNOWN_MIN, KnownMatcher, Masks, PathVerdict, WHOLE_MAX, find_masks, may_hold_masks};
+use crate::policy::{
+    KNOWN_MIN, KnownMatcher, Masks, PathVerdict, WHOLE_MAX, bare_lines, find_masks, may_hold_masks,
+};
 
 /// So many bytes of a mask's beginning are kept, and a digest of all of it: enough to tell it from all others.
 const HEAD_MAX: usize = 64;
@@ -30,7 +33,7 @@ pub(super) struct Shown {
 #[derive(Debug)]
 struct Heads {
     matcher: KnownMatcher,
-    /// Length and digest of each whole mask, in the order of the beginnings.
+    /// Length and digest of each whole mask's bare lines, in the order of the beginnings.
     wholes: Vec<(usize, blake3::Hash)>,
 }
 
@@ -46,12 +49,39 @@ impl Heads {
     fn find(&self, text: &[u8]) -> Vec<Range<usize>> {
         let whole = |(head, number): (Range<usize>, usize)| {
             let (len, digest) = self.wholes.get(number)?;
-            let range = head.start..head.start + len;
-            Some(range).filter(|range| text.get(range.clone()).is_some_and(|t| blake3::hash(t) == *digest))
+            let (end, found) = bare(text.get(head.start..)?, *len)?;
+            (found == *digest).then(|| head.start..head.start + end)
         };
         let found = self.matcher.find_numbered(text).into_iter();
         found.map(|found| whole(found.clone()).unwrap_or(found.0)).collect()
     }
+}
+
+/// Where so many bytes of bare lines end, their breaks counted as one byte, and their digest. `None` if the text ends before.
+fn bare(text: &[u8], len: usize) -> Option<(usize, blake3::Hash)> {
+    let (mut hasher, mut left) = (blake3::Hasher::new(), len);
+    for (number, line) in bare_lines(text).enumerate() {
+        if number > 0 {
+            hasher.update(b"\n");
+            left = left.checked_sub(1)?;
+        }
+        let end = line.end.min(line.start + left);
+        hasher.update(text.get(line.start..end)?);
+        left -= end - line.start;
+        if left == 0 {
+            return Some((end, hasher.finalize()));
+        }
+    }
+    None
+}
+
+/// What is kept of a mask: its beginning, of its first line if that is long enough, and length and digest of its bare lines.
+fn kept(mask: &[u8]) -> Option<(Box<[u8]>, usize, blake3::Hash)> {
+    let lines: Vec<Range<usize>> = bare_lines(mask).collect();
+    let first = lines.first().filter(|line| line.len() >= KNOWN_MIN).map_or(mask.len(), |line| line.end);
+    let head = mask.get(..first.min(HEAD_MAX))?;
+    let len = lines.iter().map(Range::len).sum::<usize>() + lines.len() - 1;
+    Some((head.into(), len, bare(mask, len)?.1))
 }
 
 impl Judge {
@@ -111,7 +141,8 @@ impl Judge {
                     }
                 };
                 for mask in masks.0.iter().filter(|m| m.bytes.len() >= KNOWN_MIN) {
-                    let head = mask.bytes.get(..HEAD_MAX).unwrap_or(&mask.bytes);
+                    let Some(kept) = kept(&mask.bytes) else { continue };
+                    let head = &kept.0;
                     if find_masks(head).first().is_some_and(|range| range.start == 0) {
                         continue;
                     }
@@ -120,7 +151,7 @@ impl Judge {
                         continue;
                     }
                     bytes += head.len();
-                    heads.push((head.into(), mask.bytes.len(), blake3::hash(&mask.bytes)));
+                    heads.push(kept);
                 }
             }
             if dropped > 0 {

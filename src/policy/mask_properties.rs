@@ -98,7 +98,11 @@ fn apply(edits: &[Edit], mut texts: Vec<Vec<u8>>, spoil: impl Fn(&mut Vec<u8>, &
             }
             Edit::Indent(at, n) => {
                 let text = &mut texts[at.index(len)];
-                *text = [vec![b' '; usize::from(*n)], std::mem::take(text)].concat();
+                let lines = text.split_inclusive(|b| *b == b'\n');
+                *text = lines
+                    .map(|line| [vec![b' '; usize::from(*n)], line.to_vec()].concat())
+                    .collect::<Vec<_>>()
+                    .concat();
             }
             Edit::Insert(at, new) => texts.insert(at.index(len), new.clone().into_bytes()),
             Edit::Spoil(at, byte) => spoil(&mut texts[at.index(len)], byte),

@@ -46,7 +46,7 @@ pub use ignore_files::{
     IGNORE_FILE_MAX, IGNORE_FILES, IgnoreFile, IgnoreWarning, WORKSPACE_RULES, is_ignore_file,
 };
 pub use known::{KNOWN_MIN, KnownMatcher, KnownValues};
-pub use redact::{Mask, Masker, Masks, find_masks, may_hold_masks};
+pub use redact::{Mask, Masker, Masks, Part, bare_lines, find_masks, may_hold_masks, secret_at, stands_in};
 pub use restore::{Restored, restore};
 pub use rules::RuleError;
 

@@ -125,6 +125,68 @@ impl Mask {
     }
 }
 
+/// A part of a mask in a text: where it stands there, and which bytes of the mask it is.
+pub type Part = (usize, Range<usize>);
+
+/// Where a mask stands in a text from an offset on, so that its parts can be turned into those of the secret: one part where it is as it
+/// was, else one a line, because its lines may be indented otherwise, and break otherwise. `None` if it does not stand there whole.
+#[must_use]
+pub fn secret_at(mask: &[u8], secret: &[u8], text: &[u8], at: usize) -> Option<Vec<Part>> {
+    if text.get(at..)?.starts_with(mask) {
+        return Some(vec![(at, 0..mask.len())]);
+    }
+    let parts = lines_at(mask, text, at)?;
+    // What is left to the text must be the secret's own as well.
+    let mut gaps = parts.windows(2).filter_map(|two| two.first().zip(two.last()));
+    gaps.all(|((_, a), (_, b))| mask.get(a.end..b.start) == secret.get(a.end..b.start)).then_some(parts)
+}
+
+/// The offsets in a text at which a mask may stand: those of its first line, or of all of it where that is empty.
+pub(super) fn starts(mask: &[u8], text: &[u8]) -> Vec<usize> {
+    let first = bare_lines(mask).next().and_then(|line| mask.get(line)).filter(|line| !line.is_empty());
+    memchr::memmem::find_iter(text, first.unwrap_or(mask)).collect()
+}
+
+/// Whether a mask stands in a text, however its lines are indented.
+#[must_use]
+pub fn stands_in(mask: &[u8], text: &[u8]) -> bool {
+    starts(mask, text).into_iter().any(|at| lines_at(mask, text, at).is_some())
+}
+
+/// Whether two texts are the same, but for how their lines are indented and break.
+pub(super) fn is_same(a: &[u8], b: &[u8]) -> bool {
+    a == b || (a.contains(&b'\n') && lines_at(a, b, 0).is_some())
+}
+
+/// The lines of a text without their breaks, and all but the first without their indentation.
+pub fn bare_lines(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut from = 0;
+    text.split_inclusive(|b| *b == b'\n').map(move |line| {
+        let indent = match from {
+            0 => 0,
+            _ => line.iter().take_while(|b| matches!(b, b' ' | b'\t')).count(),
+        };
+        let breaks = usize::from(line.ends_with(b"\n")) + usize::from(line.ends_with(b"\r\n"));
+        let body = from + indent..from + line.len() - breaks;
+        from += line.len();
+        body
+    })
+}
+
+/// The bare lines of a text, where they stand in another.
+fn lines_at(lines: &[u8], text: &[u8], at: usize) -> Option<Vec<Part>> {
+    let mut stand = bare_lines(text.get(at..)?);
+    let part = |body: Range<usize>| {
+        let there = stand.next()?;
+        let start = at + there.start;
+        let bytes = lines.get(body.clone())?;
+        // Behind the last of them there may be more.
+        let ends = body.end == lines.len() || there.len() == body.len();
+        (ends && text.get(start..)?.starts_with(bytes)).then_some((start, body))
+    };
+    bare_lines(lines).map(part).collect()
+}
+
 /// The masks of one file, sorted by offset, without overlaps.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Masks(pub Vec<Mask>);
@@ -156,6 +218,26 @@ impl Masks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mask_over_several_lines_stands_where_its_lines_do_however_indented() {
+        let mask = b"ab\n  cd\n\n\tef";
+        let secret = b"AB\n  CD\n\n\tEF";
+        let at = |text: &[u8]| secret_at(mask, secret, text, 0);
+        let parts =
+            |starts: [usize; 4]| starts.into_iter().zip([0..2, 5..7, 8..8, 10..12]).collect::<Vec<_>>();
+        assert_eq!(at(mask), Some(vec![(0, 0..12)]));
+        assert_eq!(at(b"ab\r\ncd\n\n    ef more"), Some(parts([0, 4, 7, 12])));
+        for other in [&b"ab\n  cd\n\tef"[..], b"ab  cd\n\nef", b"ab\ncd\n\ne", b"ab\nxd\n\nef", b""] {
+            assert_eq!(at(other), None, "{}", other.escape_ascii());
+        }
+        assert_eq!(secret_at(b"ab", b"AB", b"xab", 1), Some(vec![(1, 0..2)]));
+        // Where the mask has a space and the secret has none, the text cannot stand for it.
+        assert_eq!(secret_at(b"ab\n cd", b"AB\nXCD", b"ab\n cd", 0), Some(vec![(0, 0..6)]));
+        assert_eq!(secret_at(b"ab\n cd", b"AB\nXCD", b"ab\n  cd", 0), None);
+        assert!(is_same(b"a\n  b", b"a\n b") && is_same(b"a", b"a"));
+        assert!(!is_same(b"a", b"b") && !is_same(b"a\nb", b"a\nc"));
+    }
 
     #[test]
     fn a_mask_is_known_by_its_look_and_ordinary_text_is_none() {

@@ -1,9 +1,9 @@
-//! The way back: an edited file gets the real values where its masks are still whole, wherever they moved to. A mask that was cut or
-//! edited is damage, named by its line and never guessed; one that is gone without a trace was removed. Two values whose masks
+//! The way back: an edited file gets the real values where its masks are still whole, wherever they moved to and however their lines are
+//! indented there. A mask that was cut or edited is damage, named by its line and never guessed; one that is gone without a trace was removed. Two values whose masks
 //! look alike cannot be told apart, which is damage too.
 
 use super::RuleId;
-use super::redact::{Mask, Masks};
+use super::redact::{Mask, Masks, Part, is_same, secret_at, starts};
 
 /// What [`restore`] made of an edited file.
 #[derive(Clone, PartialEq, Eq)]
@@ -47,45 +47,52 @@ const HALF: usize = 16;
 pub fn restore(original: &[u8], masks: &Masks, edited: &[u8]) -> Restored {
     let mut masked = original.to_vec();
     masks.overlay(0, &mut masked);
-    let mut found: Vec<(usize, &Mask, &[u8])> = Vec::new();
+    let mut found: Vec<Place<'_>> = Vec::new();
     let (mut removed, mut damaged, mut lost) = (Vec::new(), Vec::new(), Vec::new());
     for mask in &masks.0 {
         let Some(value) = value_of(original, mask) else {
             damaged.push(1);
             continue;
         };
-        let twin = masks.0.iter().any(|m| m.bytes == mask.bytes && value_of(original, m) != Some(value));
+        let is_twin = |m: &Mask| {
+            is_same(&m.bytes, &mask.bytes) && !value_of(original, m).is_some_and(|v| is_same(v, value))
+        };
+        let twin = masks.0.iter().any(is_twin);
         let distinct = mask.bytes.len() >= UNIQUE || is_distinct(&masked, masks, mask);
-        let places = if distinct {
-            find_all(edited, &mask.bytes)
+        let places: Vec<Vec<Part>> = if distinct {
+            let at = starts(&mask.bytes, edited).into_iter();
+            at.filter_map(|at| secret_at(&mask.bytes, value, edited, at)).collect()
         } else {
-            match by_line(&masked, mask, edited) {
+            let places = match by_line(&masked, mask, edited) {
                 places if places.is_empty() && !twin => in_place(&masked, mask, edited),
                 places => places,
-            }
+            };
+            places.into_iter().map(|at| vec![(at, 0..mask.bytes.len())]).collect()
         };
+        let at = |parts: &Vec<Part>| parts.first().map_or(0, |(at, _)| *at);
         if !places.is_empty() && distinct && twin {
-            damaged.extend(places.iter().map(|at| line_of(edited, *at)));
+            damaged.extend(places.iter().map(|parts| line_of(edited, at(parts))));
         } else if !places.is_empty() {
-            found.extend(places.into_iter().map(|at| (at, mask, value)));
+            found.extend(places.into_iter().map(|parts| Place { at: at(&parts), parts, mask, value }));
         } else {
             lost.push(mask);
         }
     }
-    found.sort_by_key(|(at, mask, _)| (*at, mask.start));
+    found.sort_by_key(|place| (place.at, place.mask.start));
     // Equal values have one mask, and each of its places is found once for each of them.
-    found.dedup_by_key(|(at, _, _)| *at);
+    found.dedup_by_key(|place| place.at);
     let mut bytes = edited.to_vec();
-    for (at, _, value) in &found {
-        if let Some(place) = bytes.get_mut(*at..at + value.len()) {
-            place.copy_from_slice(value);
-        }
-    }
     // Masks begin alike, so traces are looked for only where no whole mask stands.
     let mut rest = edited.to_vec();
-    for (at, mask, _) in &found {
-        if let Some(place) = rest.get_mut(*at..at + mask.bytes.len()) {
-            place.fill(0);
+    for (at, of, value) in
+        found.iter().flat_map(|p| p.parts.iter().map(|(at, of)| (*at, of.clone(), p.value)))
+    {
+        let part = at..at + of.len();
+        if let (Some(place), Some(value), Some(rest)) =
+            (bytes.get_mut(part.clone()), value.get(of), rest.get_mut(part))
+        {
+            place.copy_from_slice(value);
+            rest.fill(0);
         }
     }
     for mask in lost {
@@ -95,9 +102,8 @@ pub fn restore(original: &[u8], masks: &Masks, edited: &[u8]) -> Restored {
         }
     }
     // A copy may be damaged beside one that is whole.
-    let halves = found.iter().filter(|(_, mask, _)| mask.bytes.len() >= UNIQUE);
-    damaged
-        .extend(halves.filter_map(|(_, mask, _)| half(original, &rest, mask)).map(|at| line_of(edited, at)));
+    let halves = found.iter().map(|place| place.mask).filter(|mask| mask.bytes.len() >= UNIQUE);
+    damaged.extend(halves.filter_map(|mask| half(original, &rest, mask)).map(|at| line_of(edited, at)));
     damaged.sort_unstable();
     damaged.dedup();
     Restored { bytes, restored: found.len(), removed, damaged }
@@ -106,6 +112,14 @@ pub fn restore(original: &[u8], masks: &Masks, edited: &[u8]) -> Restored {
 fn value_of<'o>(original: &'o [u8], mask: &Mask) -> Option<&'o [u8]> {
     let start = usize::try_from(mask.start).ok()?;
     original.get(start..start.checked_add(mask.bytes.len())?)
+}
+
+/// Where a mask stands whole, and the value under it.
+struct Place<'a> {
+    at: usize,
+    parts: Vec<Part>,
+    mask: &'a Mask,
+    value: &'a [u8],
 }
 
 fn find_all(text: &[u8], what: &[u8]) -> Vec<usize> {
@@ -230,6 +244,35 @@ mod tests {
         assert_eq!(String::from_utf8(back.bytes.clone()).unwrap(), wanted);
         assert_eq!((back.restored, back.removed.len(), back.damaged.len()), (4, 0, 0));
         assert!(!format!("{back:?}").contains("Zx81"));
+    }
+
+    #[test]
+    fn a_mask_over_several_lines_comes_back_however_it_is_indented() {
+        let line = "Zx81kQpLmN44vRt0YwQq92jWsDfG55hBn1Ux";
+        let original = format!("key: |\n  {line}A\n  {line}B\n  {line}C\nend: 1\n");
+        let span = Span { start: 9, len: 37 * 3 + 6, rule: RuleId(1) };
+        let masks = Masker::new([3; 32]).mask(original.as_bytes(), 0, &[span]);
+        let mut text = original.clone().into_bytes();
+        masks.overlay(0, &mut text);
+        let text = String::from_utf8(text).unwrap();
+        assert!(!text.contains(line));
+        for edit in [
+            |text: &str| text.replace("\n  ", "\n\t    "),
+            |text: &str| text.replace("\n  ", "\r\n"),
+            |text: &str| format!("a: |\n    x\n{text}b:\n{}", text.replace("\n  ", "\n        ")),
+        ] {
+            let back = restore(original.as_bytes(), &masks, edit(&text).as_bytes());
+            assert_eq!(String::from_utf8(back.bytes).unwrap(), edit(&original));
+            assert_eq!((back.removed.len(), back.damaged.len()), (0, 0));
+        }
+        // A line less, or joined to the next one, is damage.
+        let lines: Vec<&str> = text.lines().collect();
+        for cut in [
+            format!("{}\n    {}\n", lines[1], lines[3]),
+            text.replacen("\n  ", "\n", 2).replacen('\n', "", 2),
+        ] {
+            assert!(!restore(original.as_bytes(), &masks, cut.as_bytes()).damaged.is_empty(), "{cut}");
+        }
     }
 
     #[test]

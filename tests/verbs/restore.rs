@@ -53,3 +53,37 @@ fn without_restore_a_copied_mask_stays_a_mask() {
     let (code, said) = world.run(&["apply", "w", "--allow", "secret:new.yaml"]);
     assert_eq!((code, world.read("w/new.yaml")), (0, text), "{said}");
 }
+
+/// A private key, each line indented by so many spaces; what it says is random, and the same each time.
+fn key(indent: usize) -> String {
+    const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut random = blake3::Hasher::new().finalize_xof();
+    let mut line = || -> String {
+        let mut bytes = [0; 64];
+        random.fill(&mut bytes);
+        bytes.iter().map(|b| char::from(BASE64[usize::from(b & 63)])).collect()
+    };
+    let mut lines = vec!["-----BEGIN PRIVATE KEY-----".to_owned()];
+    lines.extend(std::iter::repeat_with(&mut line).take(6));
+    lines.push("-----END PRIVATE KEY-----".to_owned());
+    lines.iter().map(|line| format!("{}{line}\n", " ".repeat(indent))).collect()
+}
+
+#[test]
+fn a_key_whose_lines_are_indented_otherwise_is_turned_back() {
+    let file = |indent| format!("tls:\n  key: |\n{}", key(indent));
+    let Some(world) = World::new(&[("conf.yaml", &file(4)), ("other.yaml", "a: 1\n")]) else { return };
+    let masked = world.read("m/conf.yaml");
+    assert!(masked.starts_with("tls:\n  key: |\n    -----BEGIN") && !masked.contains(&key(4)), "{masked}");
+    // Moved in, in its own file.
+    world.write("m/conf.yaml", &masked.replace("\n    ", "\n        "));
+    let (code, said) = world.run(&["apply", "w"]);
+    assert_eq!((code, world.read("w/conf.yaml")), (0, file(8)), "{said}");
+    // And copied elsewhere, where only the user may have it turned back.
+    let copy = format!("a: 1\n{}", world.read("m/conf.yaml").replace("\n        ", "\n  "));
+    world.write("m/other.yaml", &copy);
+    let (code, said) = world.run(&["apply", "w"]);
+    assert_eq!((code, world.read("w/other.yaml").as_str()), (3, "a: 1\n"), "{said}");
+    let (code, said) = world.run(&["apply", "w", "--restore", "other.yaml"]);
+    assert_eq!((code, world.read("w/other.yaml")), (0, format!("a: 1\n{}", file(2))), "{said}");
+}
