@@ -362,7 +362,8 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         let read = self.view.read_dir_plus(ino.0, offset, |line, entry| {
-            // Node 0 means "no lookup": the kernel wants none of `.` and `..` (fs/fuse/readdir.c).
+            // The kernel takes no lookup of `.` and `..` (fs/fuse/readdir.c). Of any other line it would: fuser sends the number in `attr` as
+            // the node too, whatever is given as that.
             let (node, mut attr) = match entry {
                 Some(entry) => (entry.id, attr(&entry.stat)),
                 None => (0, nothing()),

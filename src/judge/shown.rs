@@ -1,8 +1,7 @@
 //! The masks that merged shows of lower's files, so that one that the agent copied elsewhere is known although it looks like nothing:
 //! those of short text and hex, of JWTs and private keys. They are learnt by one survey, and only when a text holds something that may
 //! be such a mask. It promises that what it finds is a mask byte for byte, but for the indentation of its lines, and that it holds no byte
-//! of a secret. Masks below
-//! [`KNOWN_MIN`] bytes are not looked for: text that nobody masked may be the same.
+//! of a secret. Masks below [`KNOWN_MIN`] bytes are not looked for: text that nobody masked may be the same.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};

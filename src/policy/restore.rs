@@ -1,6 +1,6 @@
 //! The way back: an edited file gets the real values where its masks are still whole, wherever they moved to and however their lines are
-//! indented there. A mask that was cut or edited is damage, named by its line and never guessed; one that is gone without a trace was removed. Two values whose masks
-//! look alike cannot be told apart, which is damage too.
+//! indented there. A mask that was cut or edited is damage, named by its line and never guessed; one that is gone without a trace
+//! was removed. Two values whose masks look alike cannot be told apart, which is damage too.
 
 use super::RuleId;
 use super::redact::{Mask, Masks, Part, is_same, secret_at, starts};
@@ -54,8 +54,11 @@ pub fn restore(original: &[u8], masks: &Masks, edited: &[u8]) -> Restored {
             damaged.push(1);
             continue;
         };
+        // Most masks have one line, and there may be many.
+        let several = mask.bytes.contains(&b'\n');
         let is_twin = |m: &Mask| {
-            is_same(&m.bytes, &mask.bytes) && !value_of(original, m).is_some_and(|v| is_same(v, value))
+            (m.bytes == mask.bytes || several && is_same(&m.bytes, &mask.bytes))
+                && !value_of(original, m).is_some_and(|v| is_same(v, value))
         };
         let twin = masks.0.iter().any(is_twin);
         let distinct = mask.bytes.len() >= UNIQUE || is_distinct(&masked, masks, mask);

@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use crate::path::Name;
 use crate::view::testing::Lab;
@@ -113,6 +116,12 @@ fn the_kernel_is_told_of_names_that_it_may_know_as_absent() {
 fn what_the_host_writes_while_it_is_listed_is_taken_back_from_the_kernel() {
     let lab = Lab::new(|at| {
         (0..9).for_each(|n| fs::write(at("lower").join(n.to_string()), "x").unwrap());
+    });
+    // Nobody waits for ever for a notice that does not come.
+    let view = Arc::clone(&lab.view);
+    thread::spawn(move || {
+        thread::sleep(Duration::from_secs(20));
+        view.close();
     });
     let mut told: Vec<Notice> = Vec::new();
     let mut until = |wanted: &Notice| {

@@ -190,9 +190,8 @@ impl Serving {
         let dir = live.session.dir().to_owned();
         signals::handle(queue, Arc::clone(&live))?;
         control.serve(Arc::clone(&live) as Arc<dyn Served>).map_err(SessionError::io("listen in", &dir))?;
-        for begun in [prepare(&live.judge), keep_verdicts(&live.judge)] {
-            begun.map_err(SessionError::io("start a thread in", &dir))?;
-        }
+        keep_verdicts(&live.judge).map_err(SessionError::io("start a thread in", &dir))?;
+        prepare(&live.judge);
         tracing::info!(mountpoint = %Escaped::path(&live.mountpoint), "mounted");
         if prewarm {
             begin_prewarm(&live);
@@ -305,13 +304,15 @@ fn begin_prewarm(live: &Arc<Live>) {
 }
 
 /// Begins with what the first reader would wait for, a little after whoever mounted goes on: on two cores it would take 7 ms of theirs.
-fn prepare(judge: &Arc<Judge>) -> io::Result<()> {
+fn prepare(judge: &Arc<Judge>) {
     let judge = Arc::clone(judge);
     let prepare = move || {
         std::thread::sleep(PAUSE);
         judge.prepare();
     };
-    std::thread::Builder::new().name("known".to_owned()).spawn(prepare).map(|_| ())
+    if let Err(error) = std::thread::Builder::new().name("known".to_owned()).spawn(prepare) {
+        tracing::debug!(%error, "the first reader waits until the known values are learnt");
+    }
 }
 
 /// How long after the mount nobody reads yet.
